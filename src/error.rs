@@ -1,0 +1,480 @@
+//! One rejection and one error for the whole crate, however deep the stack of policies.
+//!
+//! A call through any number of policies returns either what the call itself returned or a [`Rejected`] that says which
+//! policy refused it, why, and when to come back.
+//!
+//! ```
+//! use resile::{Error, Rejected};
+//!
+//! fn answer(error: &Error<std::io::Error>) -> u16 {
+//!     match error {
+//!         Error::Inner(_) => 502,
+//!         Error::Rejected(rejected) => rejected.http_status(),
+//!     }
+//! }
+//! # let rejected = Rejected::RetriesExhausted(resile::RetriesExhausted::new("orders", 3));
+//! # assert_eq!(answer(&rejected.into()), 503);
+//! ```
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use crate::event::{PolicyKind, State};
+
+/// A boxed error, as tower and many services use it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What a call through a policy fails with: its own error, or a rejection by a policy.
+///
+/// Nothing nests: five policies around a call that fails with `E` still give one `Error<E>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error<E> {
+    /// The call ran and failed with this.
+    Inner(E),
+    /// A policy refused the call, or gave it up.
+    Rejected(Rejected),
+}
+
+impl<E> Error<E> {
+    /// The call's own error, if it is one.
+    pub fn inner(&self) -> Option<&E> {
+        match self {
+            Self::Inner(error) => Some(error),
+            Self::Rejected(_) => None,
+        }
+    }
+
+    /// The call's own error by value, or the rejection.
+    ///
+    /// # Errors
+    /// The rejection, where a policy refused the call.
+    pub fn into_inner(self) -> Result<E, Rejected> {
+        match self {
+            Self::Inner(error) => Ok(error),
+            Self::Rejected(rejected) => Err(rejected),
+        }
+    }
+
+    /// The same error with the call's own error converted.
+    pub fn map_inner<F>(self, convert: impl FnOnce(E) -> F) -> Error<F> {
+        match self {
+            Self::Inner(error) => Error::Inner(convert(error)),
+            Self::Rejected(rejected) => Error::Rejected(rejected),
+        }
+    }
+}
+
+impl<E> From<Rejected> for Error<E> {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(rejected)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inner(error) => error.fmt(f),
+            Self::Rejected(rejected) => rejected.fmt(f),
+        }
+    }
+}
+
+/// The source is the call's own error or the rejection itself, so that a walk along the sources finds either by type.
+impl<E: StdError + 'static> StdError for Error<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(match self {
+            Self::Inner(error) => error,
+            Self::Rejected(rejected) => rejected,
+        })
+    }
+}
+
+/// An error type that a rejection can become a value of, and be found in again.
+///
+/// [`Error<E>`] and [`BoxError`] are; implement it for an error of your own and the policies return that error
+/// unchanged: as tower layers, or from functions through `call_flat`.
+///
+/// ```
+/// use resile::{Rejectable, Rejected};
+///
+/// #[derive(Debug)]
+/// enum PaymentError {
+///     Declined,
+///     Unavailable(Rejected),
+/// }
+///
+/// impl From<Rejected> for PaymentError {
+///     fn from(rejected: Rejected) -> Self {
+///         Self::Unavailable(rejected)
+///     }
+/// }
+///
+/// impl Rejectable for PaymentError {
+///     fn rejected(&self) -> Option<&Rejected> {
+///         match self {
+///             Self::Unavailable(rejected) => Some(rejected),
+///             Self::Declined => None,
+///         }
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry a rejection",
+    label = "not `Rejectable`",
+    note = "a policy needs an error type that a `resile::Rejected` can become a value of",
+    note = "turn a foreign error into one at the bottom of the stack with `.map_err(resile::Error::Inner)`, or implement `From<Rejected>` and `Rejectable` for it"
+)]
+pub trait Rejectable: From<Rejected> {
+    /// The rejection this error carries, or `None` for a failure of the call itself.
+    fn rejected(&self) -> Option<&Rejected>;
+}
+
+impl<E> Rejectable for Error<E> {
+    fn rejected(&self) -> Option<&Rejected> {
+        match self {
+            Self::Inner(_) => None,
+            Self::Rejected(rejected) => Some(rejected),
+        }
+    }
+}
+
+/// Finds a rejection anywhere along the sources, so one survives a layer that wraps errors, such as tower's `Buffer`.
+impl Rejectable for BoxError {
+    fn rejected(&self) -> Option<&Rejected> {
+        let mut error: &(dyn StdError + 'static) = self.as_ref();
+        loop {
+            if let Some(rejected) = error.downcast_ref() {
+                return Some(rejected);
+            }
+            error = error.source()?;
+        }
+    }
+}
+
+/// Why a policy refused a call or gave it up, with the numbers that decided it. Small, and made without allocating.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// A circuit breaker does not permit the call.
+    CircuitOpen(CircuitOpen),
+    /// A bulkhead has no place for the call.
+    BulkheadFull(BulkheadFull),
+    /// A rate limiter has no permission for the call within its time-out.
+    RateLimited(RateLimited),
+    /// A time limiter gave up waiting for the call.
+    TimedOut(TimedOut),
+    /// A retry used up its attempts on results that it was told not to accept.
+    RetriesExhausted(RetriesExhausted),
+}
+
+/// The rates are never NaN: they are shares of a count above zero.
+impl Eq for Rejected {}
+
+impl Rejected {
+    /// The name of the instance that rejected.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::CircuitOpen(rejection) => &rejection.name,
+            Self::BulkheadFull(rejection) => &rejection.name,
+            Self::RateLimited(rejection) => &rejection.name,
+            Self::TimedOut(rejection) => &rejection.name,
+            Self::RetriesExhausted(rejection) => &rejection.name,
+        }
+    }
+
+    /// Which kind of policy rejected.
+    pub fn policy(&self) -> PolicyKind {
+        match self {
+            Self::CircuitOpen(_) => PolicyKind::CircuitBreaker,
+            Self::BulkheadFull(_) => PolicyKind::Bulkhead,
+            Self::RateLimited(_) => PolicyKind::RateLimiter,
+            Self::TimedOut(_) => PolicyKind::TimeLimiter,
+            Self::RetriesExhausted(_) => PolicyKind::Retry,
+        }
+    }
+
+    /// How long after the rejection the same call could be admitted, exact to the nanosecond; `None` where no moment
+    /// can be named.
+    #[doc(alias = "Retry-After")]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen(rejection) => rejection.retry_after,
+            Self::RateLimited(rejection) => rejection.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status that tells a client the same: 429 for a rate limit, 503 for all else.
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::RateLimited(_) => 429,
+            _ => 503,
+        }
+    }
+
+    /// Whether the call was never started. A time-out or used-up retries come after the call ran.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::TimedOut(_) | Self::RetriesExhausted(_))
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CircuitOpen(rejection) => rejection.fmt(f),
+            Self::BulkheadFull(rejection) => rejection.fmt(f),
+            Self::RateLimited(rejection) => rejection.fmt(f),
+            Self::TimedOut(rejection) => rejection.fmt(f),
+            Self::RetriesExhausted(rejection) => rejection.fmt(f),
+        }
+    }
+}
+
+impl StdError for Rejected {}
+
+/// A circuit breaker does not permit a call.
+#[doc(alias = "CallNotPermittedException")]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CircuitOpen {
+    /// The breaker's name.
+    pub name: Arc<str>,
+    /// The state that refused: open, forced open, or half-open with every trial call taken.
+    pub state: State,
+    /// The failure rate in percent that the state was entered with; `None` below the minimum number of calls.
+    pub failure_rate: Option<f32>,
+    /// The slow-call rate in percent that the state was entered with; `None` below the minimum number of calls.
+    pub slow_call_rate: Option<f32>,
+    /// How many calls those rates were taken over.
+    pub buffered_calls: u32,
+    /// After this long a trial call is admitted; `None` where only a result or an operator can end the state.
+    pub retry_after: Option<Duration>,
+}
+
+impl CircuitOpen {
+    /// A refusal by the breaker of that name, with no numbers yet.
+    pub fn new(name: impl Into<Arc<str>>, state: State) -> Self {
+        let name = name.into();
+        Self { name, state, failure_rate: None, slow_call_rate: None, buffered_calls: 0, retry_after: None }
+    }
+}
+
+impl fmt::Display for CircuitOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "circuit breaker '{}' is {} and does not permit further calls", self.name, self.state)?;
+        if let Some(rate) = self.failure_rate {
+            write!(f, "; {rate} % of {} calls failed", self.buffered_calls)?;
+        }
+        if let Some(rate) = self.slow_call_rate.filter(|rate| *rate > 0.0) {
+            write!(f, "; {rate} % were slow")?;
+        }
+        match self.retry_after {
+            Some(wait) => write!(f, "; retry after {wait:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A bulkhead has no place for a call.
+#[doc(alias = "BulkheadFullException")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BulkheadFull {
+    /// The bulkhead's name.
+    pub name: Arc<str>,
+    /// How many calls may run at once.
+    pub max_concurrent_calls: u32,
+    /// How many calls were waiting for a place.
+    pub waiting_calls: u32,
+    /// How long this call had waited for one.
+    pub waited: Duration,
+}
+
+impl BulkheadFull {
+    /// A refusal by the bulkhead of that name and size, with nobody waiting.
+    pub fn new(name: impl Into<Arc<str>>, max_concurrent_calls: u32) -> Self {
+        Self { name: name.into(), max_concurrent_calls, waiting_calls: 0, waited: Duration::ZERO }
+    }
+}
+
+impl fmt::Display for BulkheadFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "bulkhead '{}' is full and does not permit further calls; {} run at once",
+            self.name, self.max_concurrent_calls
+        )?;
+        if self.waiting_calls > 0 {
+            write!(f, ", {} wait", self.waiting_calls)?;
+        }
+        if !self.waited.is_zero() {
+            write!(f, "; waited {:?}", self.waited)?;
+        }
+        Ok(())
+    }
+}
+
+/// A rate limiter has no permission for a call within its time-out.
+#[doc(alias = "RequestNotPermitted")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLimited {
+    /// The limiter's name.
+    pub name: Arc<str>,
+    /// How many permits the call asked for.
+    pub permits: u32,
+    /// How many permits a period gives.
+    pub limit_for_period: u32,
+    /// How long the call would have had to wait; `None` for more permits than could ever be had within the time-out.
+    pub wait: Option<Duration>,
+    /// How much longer that is than the limiter lets a call wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl RateLimited {
+    /// A refusal of `permits` by the limiter of that name and limit, that no waiting would change.
+    pub fn new(name: impl Into<Arc<str>>, permits: u32, limit_for_period: u32) -> Self {
+        Self { name: name.into(), permits, limit_for_period, wait: None, retry_after: None }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for RateLimited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rate limiter '{}' does not permit further calls", self.name)?;
+        if self.permits != 1 {
+            write!(f, "; {} permits asked for", self.permits)?;
+        }
+        write!(f, "; {} a period", self.limit_for_period)?;
+        match self.retry_after {
+            Some(wait) => write!(f, "; retry after {wait:?}"),
+            None => write!(f, "; no wait would be enough"),
+        }
+    }
+}
+
+/// A time limiter gave up waiting for a call.
+#[doc(alias = "TimeoutException")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// The limiter's name.
+    pub name: Arc<str>,
+    /// How long the call was given.
+    pub timeout_duration: Duration,
+}
+
+impl TimedOut {
+    /// The limiter of that name gave a call that long.
+    pub fn new(name: impl Into<Arc<str>>, timeout_duration: Duration) -> Self {
+        Self { name: name.into(), timeout_duration }
+    }
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "time limiter '{}' gave the call up after {:?}", self.name, self.timeout_duration)
+    }
+}
+
+/// A retry used up its attempts on results that it was told not to accept.
+#[doc(alias = "MaxRetriesExceededException")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetriesExhausted {
+    /// The retry's name.
+    pub name: Arc<str>,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
+impl RetriesExhausted {
+    /// The retry of that name made that many attempts.
+    pub fn new(name: impl Into<Arc<str>>, attempts: u32) -> Self {
+        Self { name: name.into(), attempts }
+    }
+}
+
+impl fmt::Display for RetriesExhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "retry '{}' has used up all {} attempts", self.name, self.attempts)
+    }
+}
+
+macro_rules! become_rejected {
+    ($($kind:ident),*) => {$(
+        impl From<$kind> for Rejected {
+            fn from(rejection: $kind) -> Self {
+                Self::$kind(rejection)
+            }
+        }
+    )*};
+}
+become_rejected!(CircuitOpen, BulkheadFull, RateLimited, TimedOut, RetriesExhausted);
+
+/// A setting that cannot be: its name, the value given, and the rule it breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidConfig {
+    /// The setting.
+    pub field: &'static str,
+    /// The value it was given.
+    pub value: String,
+    /// What the value must be.
+    pub rule: Cow<'static, str>,
+}
+
+impl InvalidConfig {
+    pub(crate) fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self { field, value: format!("{value:?}"), rule: rule.into() }
+    }
+
+    /// `Ok` where the rule holds.
+    pub(crate) fn check(
+        holds: bool,
+        field: &'static str,
+        value: impl fmt::Debug,
+        rule: impl Into<Cow<'static, str>>,
+    ) -> Result<(), Self> {
+        if holds { Ok(()) } else { Err(Self::new(field, value, rule)) }
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: {}", self.field, self.value, self.rule)
+    }
+}
+
+impl StdError for InvalidConfig {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_survives_boxing_and_wrapping() {
+        let rejected = Rejected::from(TimedOut::new("mail", Duration::from_secs(1)));
+        let boxed: BoxError = rejected.clone().into();
+        assert_eq!(boxed.rejected(), Some(&rejected));
+        let wrapped: BoxError = Box::new(Error::<std::io::Error>::Rejected(rejected.clone()));
+        assert_eq!(wrapped.rejected(), Some(&rejected));
+        let own: BoxError = "down".into();
+        assert_eq!(own.rejected(), None);
+    }
+
+    #[test]
+    fn the_source_is_the_call_s_own_error() {
+        let error = Error::Inner(std::io::Error::other("reset"));
+        let source = error.source().expect("a source");
+        assert!(source.downcast_ref::<std::io::Error>().is_some());
+        assert_eq!(error.to_string(), "reset");
+    }
+
+    #[test]
+    fn a_rejection_stays_small() {
+        assert!(size_of::<Rejected>() <= 80, "{}", size_of::<Rejected>());
+    }
+}

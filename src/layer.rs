@@ -1,0 +1,145 @@
+//! The one tower adapter: any policy is a [`Layer`](tower_layer::Layer), and [`Guarded`] is the service it makes.
+//!
+//! ```
+//! use resile::{BoxError, CircuitBreaker, TimeLimiter};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let mut client = ServiceBuilder::new()
+//!     .layer(CircuitBreaker::with_defaults("orders"))
+//!     .layer(TimeLimiter::with_defaults("orders"))
+//!     .service(service_fn(|order: u32| async move { Ok::<_, BoxError>(order + 1) }));
+//! assert_eq!(client.ready().await?.call(41).await?, 42);
+//! # Ok::<(), BoxError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! The service is always ready: the inner service's readiness is awaited inside the guarded call, so that a service that
+//! never becomes ready falls under a time limit, and an open breaker does not ask it at all. The inner service's error
+//! type is kept; it must be [`Rejectable`](crate::Rejectable). A foreign error enters at the bottom of the stack with
+//! `.map_err(resile::Error::Inner)`.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::{
+    error::Rejectable,
+    policy::{Cx, Operation, Policy},
+};
+
+/// A service with a policy around it.
+#[derive(Debug, Clone)]
+pub struct Guarded<S, P> {
+    service: S,
+    policy: P,
+}
+
+impl<S, P> Guarded<S, P> {
+    /// `policy` around `service`.
+    pub const fn new(service: S, policy: P) -> Self {
+        Self { service, policy }
+    }
+
+    /// The policy, to look at or to steer.
+    pub const fn policy(&self) -> &P {
+        &self.policy
+    }
+
+    /// The service inside.
+    pub const fn inner(&self) -> &S {
+        &self.service
+    }
+}
+
+impl<S, P, Request> Service<Request> for Guarded<S, P>
+where
+    S: Service<Request> + Clone,
+    S::Error: Rejectable,
+    P: Policy<ServiceCall<S, Request>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = P::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> P::Future {
+        // The service that has been used so far goes with the call: whatever it holds, such as a permit from an earlier
+        // `poll_ready`, is used by this call and not kept from it.
+        let next = self.service.clone();
+        let service = mem::replace(&mut self.service, next);
+        self.policy.clone().run(ServiceCall { service, request }, Cx::new())
+    }
+}
+
+/// A request to a service, not yet made. `Clone`, and so can be retried, where service and request are.
+#[derive(Debug, Clone)]
+pub struct ServiceCall<S, Request> {
+    service: S,
+    request: Request,
+}
+
+impl<S, Request> Operation for ServiceCall<S, Request>
+where
+    S: Service<Request>,
+    S::Error: Rejectable,
+{
+    type Ok = S::Response;
+    type Err = S::Error;
+    type Future = Oneshot<S, Request>;
+
+    fn start(self, _: Cx) -> Oneshot<S, Request> {
+        Oneshot { state: OneshotState::Readying { service: self.service, request: Some(self.request) } }
+    }
+}
+
+pin_project! {
+    /// Waits until a service is ready, and calls it.
+    pub struct Oneshot<S: Service<Request>, Request> {
+        #[pin]
+        state: OneshotState<S, Request>,
+    }
+}
+
+pin_project! {
+    #[project = OneshotProjection]
+    enum OneshotState<S: Service<Request>, Request> {
+        Readying { service: S, request: Option<Request> },
+        Called { #[pin] future: S::Future },
+    }
+}
+
+impl<S: Service<Request>, Request> Future for Oneshot<S, Request> {
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                OneshotProjection::Readying { service, request } => {
+                    ready!(service.poll_ready(cx))?;
+                    let request = request.take().expect("polled after its end");
+                    let future = service.call(request);
+                    state.set(OneshotState::Called { future });
+                }
+                OneshotProjection::Called { future } => return future.poll(cx),
+            }
+        }
+    }
+}
+
+impl<S: Service<Request>, Request> fmt::Debug for Oneshot<S, Request> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Oneshot").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,576 @@
+//! What ties policies to calls: an [`Operation`] is a call that can be started once, a [`Policy`] guards one.
+//!
+//! Every handle is a policy, and so is a reference to one. Tuples of policies are policies, outermost first, and an
+//! `Option` of a policy is one that can be switched off. Futures are named, so nothing is boxed: they are `Send` when the
+//! call is, and borrow the handle when called through a reference.
+//!
+//! A policy of your own needs one method and one future:
+//!
+//! ```
+//! use resile::{Cx, Operation, Pipeline, Policy, TimeLimiter};
+//!
+//! /// Counts the calls that pass.
+//! #[derive(Default)]
+//! struct Counted(std::sync::atomic::AtomicU32);
+//!
+//! impl<Op: Operation> Policy<Op> for &Counted {
+//!     type Future = Op::Future;
+//!
+//!     fn run(self, op: Op, cx: Cx) -> Op::Future {
+//!         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+//!         op.start(cx)
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let pipeline = Pipeline::new((TimeLimiter::with_defaults("mail"), Counted::default()));
+//! let sent = pipeline.call(|| async { Ok::<_, std::io::Error>("sent") }).await;
+//! assert_eq!(sent.unwrap(), "sent");
+//! # });
+//! ```
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{
+    clock::{Clock, Instant},
+    error::{Error, Rejectable},
+};
+
+/// What a policy tells the call inside it. A small copy; more may be told later.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Cx {
+    reading: Option<Reading>,
+    attempt: u32,
+    blocking: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    clock: usize,
+    at: Instant,
+}
+
+impl Cx {
+    /// What a call outside every policy is told.
+    pub const fn new() -> Self {
+        Self { reading: None, attempt: 1, blocking: false }
+    }
+
+    /// Which attempt this is, from 1.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The time on `clock`, if a policy around this one has just read it.
+    #[inline]
+    pub fn time_on(&self, clock: &Clock) -> Option<Instant> {
+        self.reading.filter(|reading| reading.clock == clock.id()).map(|reading| reading.at)
+    }
+
+    /// The time on `clock`: what was just read, or what it shows, kept for the policies inside.
+    #[inline]
+    pub fn read(&mut self, clock: &Clock) -> Instant {
+        self.time_on(clock).unwrap_or_else(|| {
+            let at = clock.now();
+            self.reading = Some(Reading { clock: clock.id(), at });
+            at
+        })
+    }
+
+    /// Forgets the time that was read, as a policy must that has waited since.
+    #[must_use]
+    pub fn after_a_wait(mut self) -> Self {
+        self.reading = None;
+        self
+    }
+
+    /// The same for another attempt.
+    #[must_use]
+    pub(crate) fn for_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Whether the call runs to its end within one poll, on a thread of its own.
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.blocking
+    }
+
+    pub(crate) fn blocking() -> Self {
+        Self { blocking: true, ..Self::new() }
+    }
+}
+
+impl Default for Cx {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A call that can be started once. It is `Clone` only if it may be started more than once, as [`Retry`](crate::Retry)
+/// does.
+pub trait Operation {
+    /// What the call returns.
+    type Ok;
+    /// What the call fails with, and a rejection becomes.
+    type Err: Rejectable;
+    /// The call under way.
+    type Future: Future<Output = Result<Self::Ok, Self::Err>>;
+
+    /// Starts the call. Nothing happens before this, and a future that is never polled should do nothing either.
+    fn start(self, cx: Cx) -> Self::Future;
+}
+
+/// Guards calls. Implemented for a handle and for a reference to it, as `IntoIterator` is.
+///
+/// Admission happens when the future is first polled; a future that is never polled holds nothing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot guard this call",
+    note = "`Retry` guards calls that can be repeated: the closure must be `Fn + Clone`, so it may neither give away what it captured nor change it",
+    note = "clone what the call consumes inside the closure, or leave `Retry` out"
+)]
+pub trait Policy<Op: Operation> {
+    /// The guarded call.
+    type Future: Future<Output = Result<Op::Ok, Op::Err>>;
+
+    /// Guards a call.
+    fn run(self, op: Op, cx: Cx) -> Self::Future;
+}
+
+/// A closure that returns a future, as `call` takes it. Its error becomes [`Error::Inner`].
+///
+/// It is `Clone`, and so can be retried, only where the closure is `Fn + Clone`. A `move` closure that changes what it
+/// captured is `Clone` too, but would start every attempt from its first state, in silence; it is refused:
+///
+/// ```compile_fail
+/// let retry = resile::Retry::with_defaults("orders");
+/// let mut sent = 0;
+/// let call = retry.call(move || {
+///     sent += 1;
+///     async move { Ok::<_, std::io::Error>(sent) }
+/// });
+/// ```
+pub struct Plain<F>(pub(crate) F);
+
+/// A closure that takes the [`Cx`] and returns a future, as `call_with` takes it. Its error becomes [`Error::Inner`].
+pub struct PlainWith<F>(pub(crate) F);
+
+/// A closure whose future's error is itself [`Rejectable`], as `call_flat` takes it. The error is kept as it is.
+pub struct Flat<F>(pub(crate) F);
+
+/// A closure that blocks, as `call_blocking` takes it. Its error becomes [`Error::Inner`].
+pub struct Blocking<F>(pub(crate) F);
+
+impl<F, Fut> Clone for Plain<F>
+where
+    F: Fn() -> Fut + Clone,
+{
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F, Fut> Clone for PlainWith<F>
+where
+    F: Fn(Cx) -> Fut + Clone,
+{
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F, Fut> Clone for Flat<F>
+where
+    F: Fn() -> Fut + Clone,
+{
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F, R> Clone for Blocking<F>
+where
+    F: Fn() -> R + Clone,
+{
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F, Fut, T, E> Operation for Plain<F>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Ok = T;
+    type Err = Error<E>;
+    type Future = WithInner<Fut>;
+
+    #[inline]
+    fn start(self, _: Cx) -> WithInner<Fut> {
+        WithInner { future: (self.0)() }
+    }
+}
+
+impl<F, Fut, T, E> Operation for PlainWith<F>
+where
+    F: FnOnce(Cx) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Ok = T;
+    type Err = Error<E>;
+    type Future = WithInner<Fut>;
+
+    #[inline]
+    fn start(self, cx: Cx) -> WithInner<Fut> {
+        WithInner { future: (self.0)(cx) }
+    }
+}
+
+impl<F, Fut, T, E> Operation for Flat<F>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: Rejectable,
+{
+    type Ok = T;
+    type Err = E;
+    type Future = Fut;
+
+    #[inline]
+    fn start(self, _: Cx) -> Fut {
+        (self.0)()
+    }
+}
+
+impl<F, T, E> Operation for Blocking<F>
+where
+    F: FnOnce() -> Result<T, E>,
+{
+    type Ok = T;
+    type Err = Error<E>;
+    type Future = AtFirstPoll<F>;
+
+    #[inline]
+    fn start(self, _: Cx) -> AtFirstPoll<F> {
+        AtFirstPoll(Some(self.0))
+    }
+}
+
+pin_project! {
+    /// A future whose error becomes [`Error::Inner`].
+    pub struct WithInner<Fut> {
+        #[pin]
+        future: Fut,
+    }
+}
+
+impl<Fut, T, E> Future for WithInner<Fut>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, Error<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(Error::Inner)
+    }
+}
+
+/// Runs a blocking closure within its first poll.
+pub struct AtFirstPoll<F>(Option<F>);
+
+impl<F> Unpin for AtFirstPoll<F> {}
+
+impl<F, T, E> Future for AtFirstPoll<F>
+where
+    F: FnOnce() -> Result<T, E>,
+{
+    type Output = Result<T, Error<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        let run = self.0.take().expect("polled after its end");
+        Poll::Ready(run().map_err(Error::Inner))
+    }
+}
+
+/// A call with a policy around it, itself a call for the next policy outwards.
+#[derive(Debug, Clone)]
+pub struct Around<P, Op> {
+    policy: P,
+    op: Op,
+}
+
+impl<P, Op> Around<P, Op> {
+    /// `policy` around `op`.
+    pub fn new(policy: P, op: Op) -> Self {
+        Self { policy, op }
+    }
+}
+
+impl<P: Policy<Op>, Op: Operation> Operation for Around<P, Op> {
+    type Ok = Op::Ok;
+    type Err = Op::Err;
+    type Future = P::Future;
+
+    #[inline]
+    fn start(self, cx: Cx) -> P::Future {
+        self.policy.run(self.op, cx)
+    }
+}
+
+macro_rules! tuple_policy {
+    ($op:ident, $($policy:ident)+) => {
+        tuple_policy!(@reverse $op [$($policy)+] [] $($policy)+);
+    };
+    (@reverse $op:ident $all:tt [$($reversed:ident)*] $first:ident $($rest:ident)*) => {
+        tuple_policy!(@reverse $op $all [$first $($reversed)*] $($rest)*);
+    };
+    (@reverse $op:ident $all:tt [$($reversed:ident)+]) => {
+        tuple_policy!(@owned $op $all [] [Op] [$op] $($reversed)+);
+        tuple_policy!(@borrowed $op $all [] [Op] [$op] $($reversed)+);
+    };
+    (@owned $op:ident $all:tt [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident $($rest:ident)+) => {
+        tuple_policy!(@owned $op $all [$($bounds)* $policy: Policy<$($inner)+>,]
+            [Around<$policy, $($inner)+>] [Around::new($policy, $($call)+)] $($rest)+);
+    };
+    (@owned $op:ident [$($all:ident)+] [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident) => {
+        impl<Op: Operation, $($all),+> Policy<Op> for ($($all,)+)
+        where
+            $($bounds)*
+            $policy: Policy<$($inner)+>,
+        {
+            type Future = $policy::Future;
+
+            #[inline]
+            #[allow(non_snake_case)]
+            fn run(self, $op: Op, cx: Cx) -> Self::Future {
+                let ($($all,)+) = self;
+                $policy.run($($call)+, cx)
+            }
+        }
+    };
+    (@borrowed $op:ident $all:tt [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident $($rest:ident)+) => {
+        tuple_policy!(@borrowed $op $all [$($bounds)* &'a $policy: Policy<$($inner)+>,]
+            [Around<&'a $policy, $($inner)+>] [Around::new($policy, $($call)+)] $($rest)+);
+    };
+    (@borrowed $op:ident [$($all:ident)+] [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident) => {
+        impl<'a, Op: Operation, $($all),+> Policy<Op> for &'a ($($all,)+)
+        where
+            $($bounds)*
+            &'a $policy: Policy<$($inner)+>,
+        {
+            type Future = <&'a $policy as Policy<$($inner)+>>::Future;
+
+            #[inline]
+            #[allow(non_snake_case)]
+            fn run(self, $op: Op, cx: Cx) -> Self::Future {
+                let ($($all,)+) = self;
+                $policy.run($($call)+, cx)
+            }
+        }
+    };
+}
+
+tuple_policy!(op, A);
+tuple_policy!(op, A B);
+tuple_policy!(op, A B C);
+tuple_policy!(op, A B C D);
+tuple_policy!(op, A B C D E);
+tuple_policy!(op, A B C D E F);
+tuple_policy!(op, A B C D E F G);
+tuple_policy!(op, A B C D E F G H);
+
+impl<Op: Operation, P: Policy<Op>> Policy<Op> for Option<P> {
+    type Future = Switched<P::Future, Op::Future>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        let switch = match self {
+            Some(policy) => Switch::On { future: policy.run(op, cx) },
+            None => Switch::Off { future: op.start(cx) },
+        };
+        Switched { switch }
+    }
+}
+
+impl<'a, Op: Operation, P> Policy<Op> for &'a Option<P>
+where
+    &'a P: Policy<Op>,
+{
+    type Future = <Option<&'a P> as Policy<Op>>::Future;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        self.as_ref().run(op, cx)
+    }
+}
+
+pin_project! {
+    /// A call guarded by an optional policy.
+    pub struct Switched<On, Off> {
+        #[pin]
+        switch: Switch<On, Off>,
+    }
+}
+
+pin_project! {
+    #[project = SwitchProjection]
+    enum Switch<On, Off> {
+        On { #[pin] future: On },
+        Off { #[pin] future: Off },
+    }
+}
+
+impl<On: Future, Off: Future<Output = On::Output>> Future for Switched<On, Off> {
+    type Output = On::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().switch.project() {
+            SwitchProjection::On { future } => future.poll(cx),
+            SwitchProjection::Off { future } => future.poll(cx),
+        }
+    }
+}
+
+macro_rules! opaque_debug {
+    ($($type:ident<$($parameter:ident),+>),* $(,)?) => {$(
+        impl<$($parameter),+> fmt::Debug for $type<$($parameter),+> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+opaque_debug!(Plain<F>, PlainWith<F>, Flat<F>, Blocking<F>, WithInner<F>, AtFirstPoll<F>, Switched<On, Off>);
+
+/// Gives a policy its own `call`, `call_with`, `call_flat` and `call_blocking`, and makes it a tower layer.
+macro_rules! handle_methods {
+    ($policy:ident $(<$parameter:ident>)?) => {
+        impl$(<$parameter>)? $policy$(<$parameter>)? {
+            /// Guards the call that `call` makes. Its error comes back as [`Error::Inner`](crate::Error::Inner).
+            ///
+            /// # Errors
+            /// The call's own error, or the rejection.
+            ///
+            /// # Cancel safety
+            /// Dropping the future drops the call and gives back whatever was held for it. Before the first poll nothing
+            /// is held.
+            #[inline]
+            pub fn call<'a, Call, Fut, T, E>(
+                &'a self,
+                call: Call,
+            ) -> <&'a Self as $crate::policy::Policy<$crate::policy::Plain<Call>>>::Future
+            where
+                Call: FnOnce() -> Fut,
+                Fut: Future<Output = Result<T, E>>,
+                &'a Self: $crate::policy::Policy<$crate::policy::Plain<Call>>,
+            {
+                $crate::policy::Policy::run(self, $crate::policy::Plain(call), $crate::policy::Cx::new())
+            }
+
+            /// As `call`, for a closure that wants to know the attempt and the time: see [`Cx`](crate::Cx).
+            ///
+            /// # Errors
+            /// The call's own error, or the rejection.
+            #[inline]
+            pub fn call_with<'a, Call, Fut, T, E>(
+                &'a self,
+                call: Call,
+            ) -> <&'a Self as $crate::policy::Policy<$crate::policy::PlainWith<Call>>>::Future
+            where
+                Call: FnOnce($crate::policy::Cx) -> Fut,
+                Fut: Future<Output = Result<T, E>>,
+                &'a Self: $crate::policy::Policy<$crate::policy::PlainWith<Call>>,
+            {
+                $crate::policy::Policy::run(self, $crate::policy::PlainWith(call), $crate::policy::Cx::new())
+            }
+
+            /// As `call`, for a future whose error is itself [`Rejectable`](crate::Rejectable): nothing is wrapped, and a
+            /// rejection becomes a value of that error.
+            ///
+            /// # Errors
+            /// The call's own error, which may be the rejection.
+            #[inline]
+            pub fn call_flat<'a, Call, Fut, T, E>(
+                &'a self,
+                call: Call,
+            ) -> <&'a Self as $crate::policy::Policy<$crate::policy::Flat<Call>>>::Future
+            where
+                Call: FnOnce() -> Fut,
+                Fut: Future<Output = Result<T, E>>,
+                E: $crate::error::Rejectable,
+                &'a Self: $crate::policy::Policy<$crate::policy::Flat<Call>>,
+            {
+                $crate::policy::Policy::run(self, $crate::policy::Flat(call), $crate::policy::Cx::new())
+            }
+
+            /// As `call`, for a closure that blocks, on a thread of its own. Where the policy has to wait, the thread
+            /// sleeps. The state is shared with `call`, and the results are the same.
+            ///
+            /// # Errors
+            /// The call's own error, or the rejection.
+            #[inline]
+            pub fn call_blocking<'a, Call, T, E>(&'a self, call: Call) -> Result<T, $crate::error::Error<E>>
+            where
+                Call: FnOnce() -> Result<T, E>,
+                &'a Self: $crate::policy::Policy<$crate::policy::Blocking<Call>>,
+            {
+                let call = $crate::policy::Blocking(call);
+                $crate::blocking::block_on($crate::policy::Policy::run(self, call, $crate::policy::Cx::blocking()))
+            }
+        }
+
+        impl<S $(, $parameter: Clone)?> tower_layer::Layer<S> for $policy$(<$parameter>)? {
+            type Service = $crate::layer::Guarded<S, Self>;
+
+            fn layer(&self, service: S) -> Self::Service {
+                $crate::layer::Guarded::new(service, self.clone())
+            }
+        }
+    };
+}
+pub(crate) use handle_methods;
+
+/// Gives a handle with a `source()` the three ways to listen.
+macro_rules! event_methods {
+    ($handle:ident) => {
+        impl $handle {
+            /// The instance's name.
+            pub fn name(&self) -> &str {
+                &self.source().name
+            }
+
+            /// Calls `listener` with every event, on the thread it happens on, outside every lock. A panic in it is
+            /// contained. Dropping the subscription ends it.
+            pub fn on_event(
+                &self,
+                listener: impl Fn(&$crate::event::Event) + Send + Sync + 'static,
+            ) -> $crate::event::Subscription {
+                self.source().listeners.subscribe(listener)
+            }
+
+            /// Events as a stream that holds at most `capacity` unread ones, at least one. When it is full the oldest
+            /// makes room and is counted as missed.
+            pub fn events(&self, capacity: usize) -> $crate::event::EventStream {
+                self.source().listeners.stream(capacity)
+            }
+
+            /// Keeps the last `capacity` events, at least one, to be looked at when wanted.
+            #[doc(alias = "CircularEventConsumer")]
+            pub fn event_log(&self, capacity: usize) -> $crate::event::EventLog {
+                self.source().listeners.log(capacity)
+            }
+        }
+    };
+}
+pub(crate) use event_methods;

@@ -1,0 +1,170 @@
+use std::{
+    fmt,
+    future::Future,
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::task::JoinHandle;
+
+use super::TimeLimiter;
+use crate::{
+    clock::Sleep,
+    error::Rejected,
+    event::EventKind,
+    policy::{Cx, Operation, Policy},
+};
+
+/// A [`TimeLimiter`] that lets a call it gives up go on in a task of its own, and reports
+/// [`DetachedFinished`](EventKind::DetachedFinished) when that ends.
+///
+/// Whatever the policies inside hold for the call, such as a bulkhead's place, is held until the work ends, not until the
+/// caller stops waiting. The call must be `'static` and `Send`, so the policies inside must be owned: use it through
+/// [`Pipeline`](crate::Pipeline) as a tower layer, or as the innermost policy.
+///
+/// # Panics
+/// When first polled outside a tokio runtime.
+#[derive(Debug, Clone)]
+pub struct DetachedTimeLimiter {
+    limiter: TimeLimiter,
+}
+
+impl DetachedTimeLimiter {
+    pub(super) fn new(limiter: TimeLimiter) -> Self {
+        Self { limiter }
+    }
+
+    /// The limiter this shares its settings and events with.
+    pub fn limiter(&self) -> &TimeLimiter {
+        &self.limiter
+    }
+}
+
+crate::policy::handle_methods!(DetachedTimeLimiter);
+
+impl<Op> Policy<Op> for DetachedTimeLimiter
+where
+    Op: Operation + Send + 'static,
+    Op::Future: Send,
+    Op::Ok: Send + 'static,
+    Op::Err: Send + 'static,
+{
+    type Future = DetachedCall<Op>;
+
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        DetachedCall {
+            limiter: self.limiter,
+            start: Some((op, cx)),
+            work: None,
+            abandoned: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
+
+impl<Op> Policy<Op> for &DetachedTimeLimiter
+where
+    DetachedTimeLimiter: Policy<Op>,
+    Op: Operation,
+{
+    type Future = <DetachedTimeLimiter as Policy<Op>>::Future;
+
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        self.clone().run(op, cx)
+    }
+}
+
+/// A call under a time limit that goes on when it is given up.
+///
+/// # Cancel safety
+/// Dropping it before its first poll starts nothing; afterwards the call goes on.
+#[must_use = "futures do nothing unless polled"]
+pub struct DetachedCall<Op: Operation> {
+    limiter: TimeLimiter,
+    start: Option<(Op, Cx)>,
+    work: Option<Work<Op::Ok, Op::Err>>,
+    abandoned: Arc<AtomicBool>,
+}
+
+struct Work<T, E> {
+    task: JoinHandle<Result<T, E>>,
+    over: Sleep,
+}
+
+impl<Op: Operation> Unpin for DetachedCall<Op> {}
+
+impl<Op> Future for DetachedCall<Op>
+where
+    Op: Operation + Send + 'static,
+    Op::Future: Send,
+    Op::Ok: Send + 'static,
+    Op::Err: Send + 'static,
+{
+    type Output = Result<Op::Ok, Op::Err>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let clock = &this.limiter.inner.config.clock;
+        let timeout = this.limiter.inner.config.timeout_duration;
+        if let Some((op, mut cx)) = this.start.take() {
+            let started = cx.read(clock);
+            let (limiter, abandoned) = (this.limiter.clone(), Arc::clone(&this.abandoned));
+            let work = async move {
+                let result = op.start(cx).await;
+                if abandoned.load(Ordering::Acquire) {
+                    let now = limiter.inner.config.clock.now();
+                    let elapsed = now.saturating_duration_since(started);
+                    limiter.source().publish(|| now, || EventKind::DetachedFinished { elapsed });
+                }
+                result
+            };
+            let over = clock.sleep_until(started.saturating_add(timeout));
+            this.work = Some(Work { task: tokio::spawn(work), over });
+        }
+        let work = this.work.as_mut().expect("polled after its end");
+        match Pin::new(&mut work.task).poll(task) {
+            Poll::Ready(Ok(result)) => {
+                this.work = None;
+                this.limiter.source().publish(
+                    || clock.now(),
+                    || match result {
+                        Ok(_) => EventKind::Success { elapsed: None, attempts: 0 },
+                        Err(_) => EventKind::Error { elapsed: None, attempts: 0 },
+                    },
+                );
+                return Poll::Ready(result);
+            }
+            Poll::Ready(Err(error)) if error.is_panic() => {
+                this.work = None;
+                resume_unwind(error.into_panic())
+            }
+            // The runtime is going down and has ended the task; this one is next.
+            Poll::Ready(Err(_)) | Poll::Pending => {}
+        }
+        if Pin::new(&mut work.over).poll(task).is_pending() {
+            return Poll::Pending;
+        }
+        this.abandoned.store(true, Ordering::Release);
+        this.work = None;
+        this.limiter.source().publish(|| clock.now(), || EventKind::Timeout);
+        Poll::Ready(Err(Rejected::from(this.limiter.timed_out(timeout)).into()))
+    }
+}
+
+impl<Op: Operation> Drop for DetachedCall<Op> {
+    fn drop(&mut self) {
+        if self.work.is_some() {
+            self.abandoned.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl<Op: Operation> fmt::Debug for DetachedCall<Op> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DetachedCall").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! Gives a call up that takes too long.
+//!
+//! When the time is over the call's future is dropped and the caller gets [`Rejected::TimedOut`](crate::Rejected). No timer
+//! exists until the call is first pending, so a call that is ready at once costs next to nothing.
+//!
+//! ```
+//! use resile::{TimeLimiter, time_limiter};
+//! use std::time::Duration;
+//!
+//! let limiter = TimeLimiter::new("mail", time_limiter::Config::default().timeout_duration(Duration::from_millis(5)))?;
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let never = limiter.call(|| std::future::pending::<Result<(), std::io::Error>>()).await;
+//! assert!(never.unwrap_err().to_string().contains("gave the call up after 5ms"));
+//! # });
+//! # Ok::<(), resile::InvalidConfig>(())
+//! ```
+
+mod config;
+mod detached;
+mod future;
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+pub use self::{
+    config::Config,
+    detached::{DetachedCall, DetachedTimeLimiter},
+    future::Call,
+};
+use crate::{
+    error::{InvalidConfig, TimedOut},
+    event::{PolicyKind, Source},
+    policy::{Cx, Operation, Policy, event_methods, handle_methods},
+};
+
+/// Gives a call up that takes too long. Cheap to clone; a clone is the same limiter.
+///
+/// The time runs from when a policy outside it last read the clock, or else from when the call was first pending. A wait
+/// inside the limiter, as in a bulkhead's queue, is part of the call's time: keep such waits shorter than the limit.
+///
+/// A closure under `call_blocking` cannot be interrupted. It runs to its end, and its result is replaced by the time-out
+/// if it took longer.
+#[derive(Debug, Clone)]
+pub struct TimeLimiter {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    config: Config,
+}
+
+impl TimeLimiter {
+    /// A limiter of that name.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for a time-out of zero.
+    pub fn new(name: impl Into<Arc<str>>, config: Config) -> Result<Self, InvalidConfig> {
+        config.validate()?;
+        Ok(Self { inner: Arc::new(Inner { source: Source::new(name, PolicyKind::TimeLimiter), config }) })
+    }
+
+    /// A limiter with the default settings: one second.
+    pub fn with_defaults(name: impl Into<Arc<str>>) -> Self {
+        let source = Source::new(name, PolicyKind::TimeLimiter);
+        Self { inner: Arc::new(Inner { source, config: Config::default() }) }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The same limiter with the time of each call given by a function, which is told the attempt.
+    ///
+    /// ```
+    /// # use resile::TimeLimiter;
+    /// # use std::time::Duration;
+    /// let patient = TimeLimiter::with_defaults("mail").timeout_with(|cx| Duration::from_secs(u64::from(cx.attempt())));
+    /// ```
+    pub fn timeout_with<F: Fn(Cx) -> Duration>(&self, timeout: F) -> TimeoutWith<F> {
+        TimeoutWith { limiter: self.clone(), timeout }
+    }
+
+    /// The same limiter, letting a call that it gives up go on in a task of its own.
+    #[doc(alias = "cancelRunningFuture")]
+    pub fn detached(&self) -> DetachedTimeLimiter {
+        DetachedTimeLimiter::new(self.clone())
+    }
+
+    fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
+    fn timed_out(&self, timeout_duration: Duration) -> TimedOut {
+        TimedOut::new(Arc::clone(&self.source().name), timeout_duration)
+    }
+}
+
+event_methods!(TimeLimiter);
+handle_methods!(TimeLimiter);
+
+/// A [`TimeLimiter`] with the time of each call given by a function.
+#[derive(Clone)]
+pub struct TimeoutWith<F> {
+    limiter: TimeLimiter,
+    timeout: F,
+}
+
+impl<F> fmt::Debug for TimeoutWith<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutWith").field("limiter", &self.limiter).finish_non_exhaustive()
+    }
+}
+
+handle_methods!(TimeoutWith<F>);
+
+/// A limiter and how long it gives a call.
+pub trait Limits {
+    /// The limiter.
+    fn limiter(&self) -> &TimeLimiter;
+    /// How long the call gets.
+    fn timeout(&self, cx: Cx) -> Duration;
+}
+
+impl Limits for TimeLimiter {
+    #[inline]
+    fn limiter(&self) -> &TimeLimiter {
+        self
+    }
+
+    #[inline]
+    fn timeout(&self, _: Cx) -> Duration {
+        self.inner.config.timeout_duration
+    }
+}
+
+impl<F: Fn(Cx) -> Duration> Limits for TimeoutWith<F> {
+    fn limiter(&self) -> &TimeLimiter {
+        &self.limiter
+    }
+
+    fn timeout(&self, cx: Cx) -> Duration {
+        (self.timeout)(cx)
+    }
+}
+
+impl<L: Limits> Limits for &L {
+    #[inline]
+    fn limiter(&self) -> &TimeLimiter {
+        (**self).limiter()
+    }
+
+    #[inline]
+    fn timeout(&self, cx: Cx) -> Duration {
+        (**self).timeout(cx)
+    }
+}
+
+impl<Op: Operation> Policy<Op> for TimeLimiter {
+    type Future = Call<Self, Op>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
+
+impl<Op: Operation> Policy<Op> for &TimeLimiter {
+    type Future = Call<Self, Op>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
+
+impl<Op: Operation, F: Fn(Cx) -> Duration> Policy<Op> for TimeoutWith<F> {
+    type Future = Call<Self, Op>;
+
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
+
+impl<Op: Operation, F: Fn(Cx) -> Duration> Policy<Op> for &TimeoutWith<F> {
+    type Future = Call<Self, Op>;
+
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
