@@ -22,6 +22,7 @@ mod timer;
 
 pub use self::{
     backoff::IntervalFunction,
+    circuit_breaker::CircuitBreaker,
     clock::{Clock, ManualClock},
     error::{
         BoxError, BulkheadFull, CircuitOpen, Error, InvalidConfig, RateLimited, Rejectable, Rejected, RetriesExhausted,

@@ -75,6 +75,10 @@ impl Verdict {
         self.open_for = Some(wait);
         self
     }
+
+    pub(crate) fn opens(&self) -> bool {
+        self.open || self.open_for.is_some()
+    }
 }
 
 impl From<Outcome> for Verdict {

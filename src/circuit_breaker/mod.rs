@@ -1,1 +1,550 @@
-//! To come.
+//! Stops calling a dependency that keeps failing, and tries it again later.
+//!
+//! A circuit is *closed* while calls succeed. When too large a share of the recent calls fails or is slow it *opens*, and
+//! calls are rejected at once. After a while it *half-opens* and admits a few trial calls, whose results decide.
+//!
+//! ```
+//! use resile::{CircuitBreaker, Error, Rejected, circuit_breaker};
+//!
+//! let breaker = CircuitBreaker::new("orders", circuit_breaker::Config::default().sliding_window_size(2))?;
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! for _ in 0..2 {
+//!     let failed = breaker.call(|| async { Err::<(), _>("no route to host") }).await;
+//!     assert_eq!(failed, Err(Error::Inner("no route to host")));
+//! }
+//! // Both calls of the window have failed: the third is not made.
+//! match breaker.call(|| async { Ok::<_, &str>("an order") }).await {
+//!     Err(Error::Rejected(Rejected::CircuitOpen(open))) => assert_eq!(open.failure_rate, Some(100.0)),
+//!     other => panic!("{other:?}"),
+//! }
+//! # });
+//! # Ok::<(), resile::InvalidConfig>(())
+//! ```
+//!
+//! # Rules
+//!
+//! They are Resilience4j's. After every finished call the failure rate and the slow-call rate are taken over the sliding
+//! window, if it holds the minimum number of calls; at a threshold the circuit opens. An open circuit rejects until its
+//! wait is over. The first call after that half-opens it and is the first of a limited number of trial calls. As soon as
+//! enough of those have finished, the same thresholds decide between open and closed.
+//!
+//! What a result means is said by [`Outcome::of`](crate::Outcome::of), or by a classifier: see
+//! [`classify`](CircuitBreaker::classify).
+//!
+//! Without futures, ask for a [`Permit`] and tell it how the call went:
+//!
+//! ```
+//! use resile::CircuitBreaker;
+//!
+//! let breaker = CircuitBreaker::with_defaults("orders");
+//! let permit = breaker.try_acquire()?;
+//! match "42".parse::<u32>() {
+//!     Ok(_) => permit.success(),
+//!     Err(_) => permit.failure(),
+//! }
+//! assert_eq!(breaker.metrics().buffered_calls, 1);
+//! # Ok::<(), resile::Rejected>(())
+//! ```
+
+mod config;
+mod future;
+mod permit;
+mod shared;
+mod state;
+mod window;
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use self::{
+    shared::{Counted, Shared},
+    state::{Core, Note, Refusal, Ticket},
+};
+pub use self::{
+    config::{Config, SlidingWindowType},
+    future::{Call, Judge},
+    permit::{OwnedPermit, Permit, PermitOf},
+};
+pub use crate::event::State;
+use crate::{
+    clock::Instant,
+    error::{CircuitOpen, InvalidConfig, Rejected},
+    event::{EventKind, PolicyKind, Source},
+    outcome::{Outcome, Verdict},
+    policy::{Cx, Operation, Policy, event_methods, handle_methods},
+};
+
+/// Stops calling a dependency that keeps failing. Cheap to clone; a clone is the same breaker.
+///
+/// It is not generic: one breaker guards calls of many types.
+#[derive(Debug, Clone)]
+pub struct CircuitBreaker {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    config: Config,
+    reads_clock: bool,
+    shared: Shared,
+}
+
+/// A snapshot of a breaker. Taking one changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// The state.
+    pub state: State,
+    /// How often the state has been entered anew, by whatever way.
+    pub generation: u64,
+    /// The share of failed calls in percent; `None` below the minimum number of calls.
+    pub failure_rate: Option<f32>,
+    /// The share of slow calls in percent; `None` below the minimum number of calls.
+    pub slow_call_rate: Option<f32>,
+    /// Finished calls in the window. An open circuit shows the window it opened with.
+    pub buffered_calls: u32,
+    /// Failed calls in the window.
+    pub failed_calls: u32,
+    /// Slow calls in the window, failed or not.
+    pub slow_calls: u32,
+    /// Calls in the window that were slow and failed.
+    pub slow_failed_calls: u32,
+    /// Calls rejected since the state was entered; an open circuit goes on from the state before it.
+    pub not_permitted_calls: u64,
+    /// Trial calls under way.
+    pub outstanding_trial_calls: u32,
+    /// Results, ever, of calls admitted before the state last changed. They are counted nowhere else.
+    pub late_results: u64,
+}
+
+impl Metrics {
+    /// Calls in the window that did not fail.
+    pub fn successful_calls(&self) -> u32 {
+        self.buffered_calls - self.failed_calls
+    }
+
+    /// Calls in the window that were slow and did not fail.
+    pub fn slow_successful_calls(&self) -> u32 {
+        self.slow_calls - self.slow_failed_calls
+    }
+}
+
+/// A transition that is not allowed: from closed or metrics-only to half-open, or from metrics-only to open.
+#[doc(alias = "IllegalStateTransitionException")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IllegalTransition {
+    /// The breaker's name.
+    pub name: Arc<str>,
+    /// The state it is in, and stays in.
+    pub from: State,
+    /// The state asked for.
+    pub to: State,
+}
+
+impl fmt::Display for IllegalTransition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, from, to } = self;
+        write!(f, "circuit breaker '{name}' tried an illegal state transition from {from} to {to}")
+    }
+}
+
+impl StdError for IllegalTransition {}
+
+impl CircuitBreaker {
+    /// A breaker of that name.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for a setting out of range or at odds with another.
+    pub fn new(name: impl Into<Arc<str>>, config: Config) -> Result<Self, InvalidConfig> {
+        config.validate()?;
+        Ok(Self::build(name.into(), config))
+    }
+
+    /// A breaker with the default settings.
+    pub fn with_defaults(name: impl Into<Arc<str>>) -> Self {
+        Self::build(name.into(), Config::default())
+    }
+
+    fn build(name: Arc<str>, config: Config) -> Self {
+        let shared = Shared::new(Core::new(&config, config.clock.now()));
+        let time_based = config.sliding_window_type == SlidingWindowType::TimeBased;
+        let reads_clock = time_based || config.slow_call_duration_threshold.is_some();
+        let source = Source::new(name, PolicyKind::CircuitBreaker);
+        let breaker = Self { inner: Arc::new(Inner { source, config, reads_clock, shared }) };
+        // An initial state of open may have a wait that only code of the user's can tell.
+        breaker.look(breaker.now(), |_| ());
+        breaker
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The state now. Asking changes nothing: without the automatic transition an open circuit stays open until a call
+    /// comes, however long ago its wait ended.
+    pub fn state(&self) -> State {
+        let state = self.inner.shared.word().state();
+        match state {
+            State::Open | State::HalfOpen => self.look(self.now(), |core| core.state()),
+            _ => state,
+        }
+    }
+
+    /// Rates and counts now.
+    pub fn metrics(&self) -> Metrics {
+        let view = self.look(self.now(), Core::view);
+        Metrics {
+            state: view.state,
+            generation: view.generation,
+            failure_rate: view.rates.failure,
+            slow_call_rate: view.rates.slow,
+            buffered_calls: view.totals.calls,
+            failed_calls: view.totals.failed,
+            slow_calls: view.totals.slow,
+            slow_failed_calls: view.totals.slow_failed,
+            not_permitted_calls: self.inner.shared.not_permitted().saturating_sub(view.not_permitted_before),
+            outstanding_trial_calls: view.outstanding_trials,
+            late_results: view.late_results,
+        }
+    }
+
+    /// Whether the state is one that admits calls. Takes no permit, so the next call may still be rejected.
+    pub fn is_call_permitted(&self) -> bool {
+        !matches!(self.state(), State::Open | State::ForcedOpen)
+    }
+
+    /// A permit for one call, or the rejection. Does not wait.
+    ///
+    /// # Errors
+    /// [`Rejected::CircuitOpen`] with the rates that opened the circuit and when a call may be admitted.
+    #[doc(alias = "tryAcquirePermission")]
+    pub fn try_acquire(&self) -> Result<Permit<'_>, Rejected> {
+        PermitOf::acquire(self)
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that can move into a task, a closure on another thread or a
+    /// response body.
+    ///
+    /// # Errors
+    /// [`Rejected::CircuitOpen`], as `try_acquire`.
+    pub fn try_acquire_owned(&self) -> Result<OwnedPermit, Rejected> {
+        PermitOf::acquire(self.clone())
+    }
+
+    /// The same breaker with results judged by `judge`, which returns an [`Outcome`] or a [`Verdict`]. A panic in it counts
+    /// as a failure.
+    ///
+    /// ```
+    /// use resile::{CircuitBreaker, Error, Outcome};
+    ///
+    /// let breaker = CircuitBreaker::with_defaults("orders").classify(|result: &Result<u16, Error<String>>| match result {
+    ///     Ok(500..) => Outcome::Failure,
+    ///     other => Outcome::of(other),
+    /// });
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// breaker.call(|| async { Ok(503) }).await.unwrap();
+    /// # });
+    /// assert_eq!(breaker.breaker().metrics().failed_calls, 1);
+    /// ```
+    #[doc(alias("recordException", "ignoreException", "recordResult", "transitionOnResult", "ShouldHandle"))]
+    pub fn classify<F>(&self, judge: F) -> Classified<F> {
+        Classified { breaker: self.clone(), judge }
+    }
+
+    /// Closes the circuit by hand. Whatever was counted is forgotten.
+    ///
+    /// # Errors
+    /// None today: every state may become closed.
+    pub fn transition_to_closed(&self) -> Result<(), IllegalTransition> {
+        self.transition_to(State::Closed)
+    }
+
+    /// Opens the circuit by hand, for the configured wait.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] in the metrics-only state.
+    pub fn transition_to_open(&self) -> Result<(), IllegalTransition> {
+        self.transition_to(State::Open)
+    }
+
+    /// Opens the circuit by hand for `wait`.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] in the metrics-only state.
+    pub fn transition_to_open_for(&self, wait: Duration) -> Result<(), IllegalTransition> {
+        self.steer(State::Open, |core| {
+            let legal = core.state() != State::MetricsOnly;
+            if legal {
+                core.open_for(wait);
+            }
+            legal
+        })
+    }
+
+    /// Opens the circuit by hand until `moment`, on the breaker's clock.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] in the metrics-only state.
+    pub fn transition_to_open_until(&self, moment: Instant) -> Result<(), IllegalTransition> {
+        self.transition_to_open_for(moment.saturating_duration_since(self.now()))
+    }
+
+    /// Half-opens the circuit by hand.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] in the closed and the metrics-only state.
+    pub fn transition_to_half_open(&self) -> Result<(), IllegalTransition> {
+        self.transition_to(State::HalfOpen)
+    }
+
+    /// Admits every call from now on, and counts nothing.
+    ///
+    /// # Errors
+    /// None today: every state may become disabled.
+    pub fn transition_to_disabled(&self) -> Result<(), IllegalTransition> {
+        self.transition_to(State::Disabled)
+    }
+
+    /// Admits every call from now on, and counts.
+    ///
+    /// # Errors
+    /// None today: every state may become metrics-only.
+    pub fn transition_to_metrics_only(&self) -> Result<(), IllegalTransition> {
+        self.transition_to(State::MetricsOnly)
+    }
+
+    /// Rejects every call from now on.
+    ///
+    /// # Errors
+    /// None today: every state may become forced open.
+    pub fn transition_to_forced_open(&self) -> Result<(), IllegalTransition> {
+        self.transition_to(State::ForcedOpen)
+    }
+
+    /// Closes the circuit, whatever its state, and forgets whatever was counted.
+    pub fn reset(&self) {
+        let notes = self.look(self.now(), |core| {
+            core.reset();
+            core.take_notes()
+        });
+        self.publish(notes);
+    }
+
+    fn transition_to(&self, to: State) -> Result<(), IllegalTransition> {
+        self.steer(to, |core| core.transition_to(to))
+    }
+
+    fn steer(&self, to: State, change: impl FnOnce(&mut Core) -> bool) -> Result<(), IllegalTransition> {
+        let (from, legal, notes) = self.look(self.now(), |core| (core.state(), change(core), core.take_notes()));
+        self.publish(notes);
+        if legal { Ok(()) } else { Err(IllegalTransition { name: Arc::clone(&self.source().name), from, to }) }
+    }
+
+    fn source(&self) -> &Source {
+        &self.inner.source
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.config.clock.now()
+    }
+
+    fn look<R>(&self, now: Instant, decide: impl FnOnce(&mut Core) -> R) -> R {
+        let ask = |attempts| {
+            let waits = self.inner.config.open_wait();
+            let wait = || waits.sample(attempts, None, &mut waits.rng_of_run(attempts.into()));
+            catch_unwind(AssertUnwindSafe(wait)).unwrap_or(Config::DEFAULT_WAIT)
+        };
+        self.inner.shared.look(now, self.source().listening(), ask, decide)
+    }
+
+    fn publish(&self, notes: Vec<Note>) {
+        for note in notes {
+            self.source().publish_at(note.at, note.kind);
+        }
+    }
+
+    /// Admits a call: one load while the circuit is closed.
+    #[inline]
+    fn admit(&self, cx: &mut Cx) -> Result<Ticket, Rejected> {
+        let word = self.inner.shared.word();
+        if !word.admits() {
+            return self.admit_by_looking(cx);
+        }
+        let started = if self.inner.reads_clock { cx.read(&self.inner.config.clock) } else { Instant::default() };
+        Ok(Ticket { generation: word.generation(), trial: 0, started })
+    }
+
+    fn admit_by_looking(&self, cx: &mut Cx) -> Result<Ticket, Rejected> {
+        let now = cx.read(&self.inner.config.clock);
+        let refusal = match self.inner.shared.refuse(now) {
+            Some(refusal) => {
+                if refusal.state == State::Open {
+                    self.source().publish(|| now, || EventKind::NotPermitted);
+                }
+                refusal
+            }
+            None => {
+                let (admitted, notes) =
+                    self.look(now, |core| (core.acquire(self.inner.reads_clock), core.take_notes()));
+                if admitted.is_err() {
+                    self.inner.shared.count_not_permitted();
+                }
+                self.publish(notes);
+                match admitted {
+                    Ok(ticket) => return Ok(ticket),
+                    Err(refusal) => refusal,
+                }
+            }
+        };
+        Err(self.rejected(refusal))
+    }
+
+    fn rejected(&self, refusal: Refusal) -> Rejected {
+        Rejected::CircuitOpen(CircuitOpen {
+            name: Arc::clone(&self.source().name),
+            state: refusal.state,
+            failure_rate: refusal.rates.failure,
+            slow_call_rate: refusal.rates.slow,
+            buffered_calls: refusal.rates.calls,
+            retry_after: refusal.retry_after,
+        })
+    }
+
+    /// Counts a result: one compare-and-swap for a success that is not slow, as long as no more than the number of calls
+    /// can change by it.
+    #[inline]
+    fn finish(&self, ticket: Ticket, verdict: Verdict) {
+        if !self.inner.reads_clock {
+            return self.finish_after(ticket, verdict, None, Instant::default());
+        }
+        let now = self.now();
+        self.finish_after(ticket, verdict, Some(now.saturating_duration_since(ticket.started)), now);
+    }
+
+    #[inline]
+    fn finish_after(&self, ticket: Ticket, verdict: Verdict, elapsed: Option<Duration>, now: Instant) {
+        let slow = match (elapsed, self.inner.config.slow_call_duration_threshold) {
+            (Some(elapsed), Some(threshold)) => elapsed > threshold,
+            _ => false,
+        };
+        let plain = verdict.outcome == Outcome::Success && !slow && ticket.trial == 0 && !verdict.opens();
+        if plain {
+            match self.inner.shared.count_plain(ticket.generation, now) {
+                Counted::Yes => {
+                    let kind = || EventKind::Success { elapsed, attempts: 0 };
+                    return self.source().publish(|| self.now(), kind);
+                }
+                Counted::Unwatched => return,
+                Counted::LookInside => {}
+            }
+        }
+        self.finish_by_looking(ticket, verdict, slow, elapsed);
+    }
+
+    #[cold]
+    fn finish_by_looking(&self, ticket: Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) {
+        let notes = self.look(self.now(), |core| {
+            core.finish(ticket, verdict, slow, elapsed);
+            core.take_notes()
+        });
+        self.publish(notes);
+    }
+
+    /// Gives back what a call held that ends without a result.
+    fn cancel(&self, ticket: Ticket) {
+        let threshold = self.inner.config.slow_call_duration_threshold;
+        if let Some(threshold) = threshold.filter(|_| self.inner.config.record_cancelled_slow_calls) {
+            let elapsed = self.now().saturating_duration_since(ticket.started);
+            if elapsed > threshold {
+                return self.finish_by_looking(ticket, Outcome::Success.into(), true, Some(elapsed));
+            }
+        }
+        if ticket.trial != 0 {
+            let notes = self.look(self.now(), |core| {
+                core.cancel(ticket);
+                core.take_notes()
+            });
+            self.publish(notes);
+        }
+    }
+}
+
+event_methods!(CircuitBreaker);
+handle_methods!(CircuitBreaker);
+
+/// A [`CircuitBreaker`] with results judged by a function. It shares the breaker's state.
+#[derive(Clone)]
+pub struct Classified<F> {
+    breaker: CircuitBreaker,
+    judge: F,
+}
+
+impl<F> Classified<F> {
+    /// The breaker.
+    pub fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+}
+
+impl<F> fmt::Debug for Classified<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Classified").field("breaker", &self.breaker).finish_non_exhaustive()
+    }
+}
+
+handle_methods!(Classified<F>);
+
+impl<Op: Operation> Policy<Op> for CircuitBreaker {
+    type Future = Call<Self, Op>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
+
+impl<Op: Operation> Policy<Op> for &CircuitBreaker {
+    type Future = Call<Self, Op>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
+
+impl<Op, F, V> Policy<Op> for Classified<F>
+where
+    Op: Operation,
+    F: Fn(&Result<Op::Ok, Op::Err>) -> V,
+    V: Into<Verdict>,
+{
+    type Future = Call<Self, Op>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}
+
+impl<Op, F, V> Policy<Op> for &Classified<F>
+where
+    Op: Operation,
+    F: Fn(&Result<Op::Ok, Op::Err>) -> V,
+    V: Into<Verdict>,
+{
+    type Future = Call<Self, Op>;
+
+    #[inline]
+    fn run(self, op: Op, cx: Cx) -> Self::Future {
+        Call::new(self, op, cx)
+    }
+}

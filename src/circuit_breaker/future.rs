@@ -1,0 +1,186 @@
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{CircuitBreaker, Classified, state::Ticket};
+use crate::{
+    error::Rejectable,
+    outcome::{Outcome, Verdict},
+    policy::{Cx, Operation},
+};
+
+/// A breaker, and what a result means to it.
+pub trait Judge<T, E> {
+    /// The breaker.
+    fn breaker(&self) -> &CircuitBreaker;
+    /// What the result means.
+    fn verdict(&self, result: &Result<T, E>) -> Verdict;
+}
+
+impl<T, E: Rejectable> Judge<T, E> for CircuitBreaker {
+    #[inline]
+    fn breaker(&self) -> &CircuitBreaker {
+        self
+    }
+
+    #[inline]
+    fn verdict(&self, result: &Result<T, E>) -> Verdict {
+        Outcome::of(result).into()
+    }
+}
+
+impl<T, E, F, V> Judge<T, E> for Classified<F>
+where
+    F: Fn(&Result<T, E>) -> V,
+    V: Into<Verdict>,
+{
+    #[inline]
+    fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+
+    #[inline]
+    fn verdict(&self, result: &Result<T, E>) -> Verdict {
+        (self.judge)(result).into()
+    }
+}
+
+impl<T, E, J: Judge<T, E>> Judge<T, E> for &J {
+    #[inline]
+    fn breaker(&self) -> &CircuitBreaker {
+        (**self).breaker()
+    }
+
+    #[inline]
+    fn verdict(&self, result: &Result<T, E>) -> Verdict {
+        (**self).verdict(result)
+    }
+}
+
+pin_project! {
+    /// A call through a breaker.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops the call and gives its place back; the call is not counted. Before the first poll it holds
+    /// nothing.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Call<J, Op>
+    where
+        Op: Operation,
+        J: Judge<Op::Ok, Op::Err>,
+    {
+        judge: J,
+        ticket: Option<Ticket>,
+        #[pin]
+        state: State<Op>,
+    }
+
+    impl<J, Op> PinnedDrop for Call<J, Op>
+    where
+        Op: Operation,
+        J: Judge<Op::Ok, Op::Err>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(ticket) = this.ticket.take() {
+                // The call ends before its place is given back.
+                this.state.set(State::Done);
+                this.judge.breaker().cancel(ticket);
+            }
+        }
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<Op: Operation> {
+        Unstarted { op: Option<Op>, cx: Cx },
+        Running { #[pin] future: Op::Future },
+        Done,
+    }
+}
+
+impl<J, Op> Call<J, Op>
+where
+    Op: Operation,
+    J: Judge<Op::Ok, Op::Err>,
+{
+    #[inline]
+    pub(super) fn new(judge: J, op: Op, cx: Cx) -> Self {
+        Self { judge, ticket: None, state: State::Unstarted { op: Some(op), cx } }
+    }
+}
+
+/// Counts a failure if the code of the call or of the classifier unwinds.
+struct OnUnwind<'a> {
+    breaker: &'a CircuitBreaker,
+    ticket: &'a mut Option<Ticket>,
+}
+
+impl Drop for OnUnwind<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.breaker.finish(ticket, Outcome::Failure.into());
+        }
+    }
+}
+
+impl<J, Op> Future for Call<J, Op>
+where
+    Op: Operation,
+    J: Judge<Op::Ok, Op::Err>,
+{
+    type Output = Result<Op::Ok, Op::Err>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let breaker = this.judge.breaker();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Unstarted { op, cx } => {
+                    let op = op.take().expect("polled after a panic");
+                    match breaker.admit(cx) {
+                        Ok(ticket) => *this.ticket = Some(ticket),
+                        Err(rejected) => {
+                            this.state.set(State::Done);
+                            return Poll::Ready(Err(rejected.into()));
+                        }
+                    }
+                    let guard = OnUnwind { breaker, ticket: this.ticket };
+                    let future = op.start(*cx);
+                    mem::forget(guard);
+                    this.state.set(State::Running { future });
+                }
+                StateProjection::Running { future } => {
+                    let guard = OnUnwind { breaker, ticket: this.ticket };
+                    let judged = future.poll(task).map(|result| (this.judge.verdict(&result), result));
+                    mem::forget(guard);
+                    let Poll::Ready((verdict, result)) = judged else { return Poll::Pending };
+                    if let Some(ticket) = this.ticket.take() {
+                        breaker.finish(ticket, verdict);
+                    }
+                    this.state.set(State::Done);
+                    return Poll::Ready(result);
+                }
+                StateProjection::Done => panic!("polled after its end"),
+            }
+        }
+    }
+}
+
+impl<J, Op> fmt::Debug for Call<J, Op>
+where
+    Op: Operation,
+    J: Judge<Op::Ok, Op::Err>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,263 @@
+//! What the threads share: the whole state behind a short lock, and one word that answers most calls without it.
+//!
+//! The word says the state, the generation, and how many plain successes (neither failed nor slow) may still be counted
+//! without a look inside, because they can change nothing but the number of calls. Counting one takes a single
+//! compare-and-swap, which fails if the generation has changed, so a late result is never counted. Whoever needs more takes
+//! the lock, marks the word as held, which turns the others to the lock too, and first counts the successes of the run so
+//! far. So all results have one order, and the rates are exact.
+
+use std::time::Duration;
+
+use super::state::{Asked, Core, Rates, Refusal};
+use crate::{
+    clock::Instant,
+    event::State,
+    sync::{AtomicU64, Mutex, MutexGuard, Ordering},
+};
+
+/// State (3 bits), generation (36), held (1), plain successes left (24), from the top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+impl Word {
+    const LEFT_BITS: u32 = 24;
+    const MAX_LEFT: u32 = (1 << Self::LEFT_BITS) - 1;
+    const HELD: u64 = 1 << Self::LEFT_BITS;
+    const GENERATION_SHIFT: u32 = Self::LEFT_BITS + 1;
+    const GENERATION_MASK: u64 = (1 << 36) - 1;
+    const STATE_SHIFT: u32 = 61;
+
+    fn new(state: State, generation: u64, left: u32) -> Self {
+        let state = match state {
+            State::Closed => 0,
+            State::MetricsOnly => 1,
+            State::Disabled => 2,
+            State::Open => 3,
+            State::ForcedOpen => 4,
+            State::HalfOpen => 5,
+        };
+        let generation = (generation & Self::GENERATION_MASK) << Self::GENERATION_SHIFT;
+        Self(state << Self::STATE_SHIFT | generation | u64::from(left.min(Self::MAX_LEFT)))
+    }
+
+    pub(super) fn state(self) -> State {
+        match self.0 >> Self::STATE_SHIFT {
+            0 => State::Closed,
+            1 => State::MetricsOnly,
+            2 => State::Disabled,
+            3 => State::Open,
+            4 => State::ForcedOpen,
+            _ => State::HalfOpen,
+        }
+    }
+
+    /// Whether calls are admitted without a look inside.
+    #[inline]
+    pub(super) fn admits(self) -> bool {
+        self.0 >> Self::STATE_SHIFT <= 2
+    }
+
+    fn counts(self) -> bool {
+        self.0 >> Self::STATE_SHIFT <= 1
+    }
+
+    #[inline]
+    pub(super) fn generation(self) -> u64 {
+        self.0 >> Self::GENERATION_SHIFT & Self::GENERATION_MASK
+    }
+
+    fn is_held(self) -> bool {
+        self.0 & Self::HELD != 0
+    }
+
+    fn left(self) -> u32 {
+        self.0 as u32 & Self::MAX_LEFT
+    }
+}
+
+/// What became of a plain success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// It is in the window.
+    Yes,
+    /// The breaker is disabled and counts nothing.
+    Unwatched,
+    /// Somebody must look inside.
+    LookInside,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    word: AtomicU64,
+    /// The last moment of the run of plain successes.
+    plain_until: AtomicU64,
+    not_permitted: AtomicU64,
+    /// In the open state, the last moment of a refusal.
+    last_refused: AtomicU64,
+    /// The two rates that the state was entered with, as bits of `f32`, NaN for none, and the calls they are of.
+    rates: AtomicU64,
+    calls: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Core,
+    granted: u32,
+}
+
+impl Shared {
+    pub(super) fn new(core: Core) -> Self {
+        let shared = Self {
+            word: AtomicU64::new(0),
+            plain_until: AtomicU64::new(0),
+            not_permitted: AtomicU64::new(0),
+            last_refused: AtomicU64::new(0),
+            rates: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            inner: Mutex::new(Inner { core, granted: 0 }),
+        };
+        drop(shared.hold());
+        shared
+    }
+
+    #[inline]
+    pub(super) fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Counts a plain success of a call admitted in `generation` that finished at `now`, if that needs no look inside.
+    #[inline]
+    pub(super) fn count_plain(&self, generation: u64, now: Instant) -> Counted {
+        let mut word = self.word();
+        loop {
+            if word.generation() != generation & Word::GENERATION_MASK || word.is_held() {
+                return Counted::LookInside;
+            }
+            if !word.counts() {
+                return if word.state() == State::Disabled { Counted::Unwatched } else { Counted::LookInside };
+            }
+            if word.left() == 0 || now.as_nanos() > self.plain_until.load(Ordering::Relaxed) {
+                return Counted::LookInside;
+            }
+            // Success publishes nothing but the count itself, and the count is read by whoever holds the word.
+            match self.word.compare_exchange_weak(word.0, word.0 - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Counted::Yes,
+                Err(changed) => word = Word(changed),
+            }
+        }
+    }
+
+    /// Refuses without a look inside, if the state is sure to.
+    pub(super) fn refuse(&self, now: Instant) -> Option<Refusal> {
+        let word = self.word();
+        let state = word.state();
+        let last_refused = self.last_refused.load(Ordering::Acquire);
+        let refuses = match state {
+            State::Open => now.as_nanos() <= last_refused,
+            State::ForcedOpen => true,
+            _ => false,
+        };
+        let (rates, calls) = (self.rates.load(Ordering::Acquire), self.calls.load(Ordering::Acquire));
+        // The numbers are of one state only if the word has stood still meanwhile.
+        if !refuses || word.is_held() || self.word() != word {
+            return None;
+        }
+        let rate = |bits: u32| Some(f32::from_bits(bits)).filter(|rate| !rate.is_nan());
+        let rates = Rates { failure: rate((rates >> 32) as u32), slow: rate(rates as u32), calls: calls as u32 };
+        let retry_after = (state == State::Open && last_refused < u64::MAX)
+            .then(|| Duration::from_nanos((last_refused - now.as_nanos()).saturating_add(1)));
+        self.count_not_permitted();
+        Some(Refusal { state, rates, retry_after })
+    }
+
+    pub(super) fn count_not_permitted(&self) {
+        self.not_permitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All rejections ever.
+    pub(super) fn not_permitted(&self) -> u64 {
+        self.not_permitted.load(Ordering::Relaxed)
+    }
+
+    /// Looks inside at `now`, after all transitions that are due. `ask` tells the wait of the open state where only code
+    /// of the user's can; it is called without the lock.
+    pub(super) fn look<R>(
+        &self,
+        now: Instant,
+        listening: bool,
+        ask: impl Fn(u32) -> Duration,
+        decide: impl FnOnce(&mut Core) -> R,
+    ) -> R {
+        let mut decide = Some(decide);
+        let mut decided = None;
+        let mut answer: Option<(Asked, Duration)> = None;
+        loop {
+            let mut held = self.hold();
+            let core = held.core();
+            core.look(now, listening);
+            if let Some((asked, wait)) = answer.take() {
+                core.answer(asked, wait);
+            }
+            let mut asked = core.settle().err();
+            core.count_not_permitted_from(self.not_permitted());
+            if asked.is_none() {
+                if let Some(decide) = decide.take() {
+                    decided = Some(decide(core));
+                    asked = core.asks();
+                }
+            }
+            drop(held);
+            match (asked, decided.take()) {
+                (Some(asked), result) => {
+                    decided = result;
+                    answer = Some((asked, ask(asked.attempts)));
+                }
+                (None, Some(result)) => return result,
+                (None, None) => unreachable!("a state that asks nothing has decided"),
+            }
+        }
+    }
+
+    fn hold(&self) -> Held<'_> {
+        let mut inner = self.inner.lock();
+        let word = Word(self.word.fetch_or(Word::HELD, Ordering::AcqRel));
+        let plain = inner.granted - word.left();
+        inner.core.record_plain(plain);
+        inner.granted = 0;
+        Held { shared: self, inner }
+    }
+}
+
+/// The lock, and the word marked as held until this is dropped.
+struct Held<'a> {
+    shared: &'a Shared,
+    inner: MutexGuard<'a, Inner>,
+}
+
+impl Held<'_> {
+    fn core(&mut self) -> &mut Core {
+        &mut self.inner.core
+    }
+}
+
+/// Publishes the state anew; also while unwinding, so that nobody turns to a word that is held by none.
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let (shared, inner) = (self.shared, &mut *self.inner);
+        let core = &mut inner.core;
+        core.count_not_permitted_from(shared.not_permitted());
+        let (run, until) = core.plain_run();
+        let word = Word::new(core.state(), core.generation(), run);
+        inner.granted = word.left();
+        // What is still to be published goes first: the next call must look inside.
+        let last_refused = if core.has_notes() { 0 } else { core.last_refused().as_nanos() };
+        let rates = core.entered_with();
+        let bits = |rate: Option<f32>| u64::from(rate.unwrap_or(f32::NAN).to_bits());
+        shared.plain_until.store(until.as_nanos(), Ordering::Relaxed);
+        shared.last_refused.store(last_refused, Ordering::Release);
+        shared.rates.store(bits(rates.failure) << 32 | bits(rates.slow), Ordering::Release);
+        shared.calls.store(rates.calls.into(), Ordering::Release);
+        shared.word.store(word.0, Ordering::Release);
+    }
+}

@@ -1,0 +1,579 @@
+//! What the breaker decides, in plain arithmetic: no lock, no clock, no code of the user's.
+//!
+//! Time is an argument. Transitions that are due at a moment (the automatic one to half-open, the end of a half-open state
+//! that lasted too long, a trial call that hangs) are made by [`Core::settle`] when somebody next looks, as if made at
+//! that moment, so there is no timer to leak or to fire late.
+
+use std::{collections::VecDeque, mem, time::Duration};
+
+use super::{
+    config::Config,
+    window::{CountWindow, TimeWindow, Totals, Window},
+};
+use crate::{
+    backoff::IntervalFunction,
+    circuit_breaker::SlidingWindowType,
+    clock::Instant,
+    event::{EventKind, State},
+    outcome::{Outcome, Verdict},
+};
+
+/// How many idle transitions are made one by one before the rest is worked out at once.
+const STEPS_ONE_BY_ONE: u32 = 256;
+
+/// A call that was admitted, and in which generation of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) generation: u64,
+    /// A trial call's number, from 1; 0 for any other call.
+    pub(super) trial: u64,
+    /// When it was admitted; the clock's zero where nothing asks.
+    pub(super) started: Instant,
+}
+
+/// The numbers of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) state: State,
+    pub(super) rates: Rates,
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// The rates a state was entered with.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Rates {
+    pub(super) failure: Option<f32>,
+    pub(super) slow: Option<f32>,
+    pub(super) calls: u32,
+}
+
+/// Only code of the user's can tell how long the circuit stays open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) generation: u64,
+    pub(super) attempts: u32,
+}
+
+/// Something to publish, once the lock is released.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Note {
+    pub(super) at: Instant,
+    pub(super) kind: EventKind,
+}
+
+/// Which calls the metrics show. The open state shows what it was entered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Window,
+    Trials,
+    Nothing,
+}
+
+/// What there is to see of a breaker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct View {
+    pub(super) state: State,
+    pub(super) generation: u64,
+    pub(super) totals: Totals,
+    pub(super) rates: Rates,
+    pub(super) outstanding_trials: u32,
+    pub(super) late_results: u64,
+    pub(super) not_permitted_before: u64,
+}
+
+/// The breaker's whole state but for the plain successes of the current run, which [`Shared`](super::shared::Shared)
+/// counts without looking in here.
+#[derive(Debug)]
+pub(super) struct Core {
+    rules: Rules,
+    state: State,
+    /// Counts transitions, so that a call admitted in one state cannot be counted in a later one.
+    generation: u64,
+    /// How often the circuit has opened since it was last closed.
+    attempts: u32,
+    latest: Instant,
+    entered: Instant,
+    /// In the open state, the last moment at which calls are refused; `None` until that is known.
+    last_refused: Option<Instant>,
+    previous_wait: Option<Duration>,
+    window: Window,
+    trials: CountWindow,
+    shown: Shown,
+    entered_with: Rates,
+    /// Trial calls under way, by number and start, oldest first.
+    outstanding: VecDeque<(u64, Instant)>,
+    last_trial: u64,
+    announced_failures: bool,
+    announced_slow_calls: bool,
+    late_results: u64,
+    not_permitted_before: u64,
+    forget_not_permitted: bool,
+    rng: fastrand::Rng,
+    listening: bool,
+    notes: Vec<Note>,
+}
+
+/// The settings as the decision needs them.
+#[derive(Debug)]
+struct Rules {
+    failure_rate_threshold: f32,
+    slow_call_rate_threshold: f32,
+    minimum_number_of_calls: u32,
+    minimum_in_half_open: u32,
+    permitted_in_half_open: u32,
+    waits: IntervalFunction,
+    automatic: bool,
+    max_half_open: Option<Duration>,
+    after_max_half_open: State,
+    max_trial: Option<Duration>,
+    expired_trial_is_slow: bool,
+}
+
+impl Core {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let size = config.sliding_window_size;
+        let window = match config.sliding_window_type {
+            SlidingWindowType::CountBased => Window::Count(CountWindow::new(size)),
+            SlidingWindowType::TimeBased => Window::Time(TimeWindow::new(size, now)),
+        };
+        let permitted = config.permitted_number_of_calls_in_half_open_state;
+        let waits = config.open_wait();
+        let max_trial = Some(config.max_trial_call_duration).filter(|max| !max.is_zero());
+        let mut core = Self {
+            rng: waits.rng(),
+            rules: Rules {
+                failure_rate_threshold: config.failure_rate_threshold,
+                slow_call_rate_threshold: config.slow_call_rate_threshold,
+                minimum_number_of_calls: config.effective_minimum(),
+                minimum_in_half_open: config.effective_half_open_minimum(),
+                permitted_in_half_open: permitted,
+                waits,
+                automatic: config.automatic_transition_from_open_to_half_open_enabled,
+                max_half_open: Some(config.max_wait_duration_in_half_open_state).filter(|max| !max.is_zero()),
+                after_max_half_open: config.transition_to_state_after_wait_duration,
+                max_trial,
+                expired_trial_is_slow: max_trial
+                    .zip(config.slow_call_duration_threshold)
+                    .is_some_and(|(max, slow)| max >= slow),
+            },
+            state: State::Closed,
+            generation: 0,
+            attempts: 0,
+            latest: now,
+            entered: now,
+            last_refused: None,
+            previous_wait: None,
+            window,
+            trials: CountWindow::new(permitted),
+            shown: Shown::Window,
+            entered_with: Rates::default(),
+            outstanding: VecDeque::with_capacity(permitted.min(64) as usize),
+            last_trial: 0,
+            announced_failures: false,
+            announced_slow_calls: false,
+            late_results: 0,
+            not_permitted_before: 0,
+            forget_not_permitted: false,
+            listening: false,
+            notes: Vec::new(),
+        };
+        if config.initial_state == State::HalfOpen {
+            core.attempts = 1;
+        }
+        if config.initial_state != State::Closed {
+            core.go_to(config.initial_state, now);
+        }
+        core
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The last moment of a refusal in the open state; the end of time where no moment ends the state.
+    pub(super) fn last_refused(&self) -> Instant {
+        self.last_refused.unwrap_or(Instant::NEVER)
+    }
+
+    pub(super) fn entered_with(&self) -> Rates {
+        self.entered_with
+    }
+
+    pub(super) fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    pub(super) fn take_notes(&mut self) -> Vec<Note> {
+        mem::take(&mut self.notes)
+    }
+
+    /// Begins to look at the state at `now`, with or without anybody to publish to. A clock that steps back stands still.
+    pub(super) fn look(&mut self, now: Instant, listening: bool) -> Instant {
+        self.latest = self.latest.max(now);
+        self.listening = listening;
+        if !listening {
+            self.notes.clear();
+        }
+        self.latest
+    }
+
+    /// Sets the number of rejections that a state other than open starts from, if such a state has been entered.
+    pub(super) fn count_not_permitted_from(&mut self, total: u64) {
+        if mem::take(&mut self.forget_not_permitted) {
+            self.not_permitted_before = total;
+        }
+    }
+
+    /// The wait that only code of the user's could tell, if it is still wanted.
+    pub(super) fn answer(&mut self, asked: Asked, wait: Duration) {
+        if self.asks() == Some(asked) {
+            self.open_until(wait);
+        }
+    }
+
+    pub(super) fn asks(&self) -> Option<Asked> {
+        (self.state == State::Open && self.last_refused.is_none())
+            .then_some(Asked { generation: self.generation, attempts: self.attempts })
+    }
+
+    /// Makes the transitions that are due by now.
+    pub(super) fn settle(&mut self) -> Result<(), Asked> {
+        let mut steps = 0;
+        while let Some(due) = self.next_due()? {
+            if due > self.latest {
+                break;
+            }
+            if self.state == State::Open {
+                steps += 1;
+                if steps > STEPS_ONE_BY_ONE {
+                    self.skip_idle_rounds();
+                    steps = 0;
+                    continue;
+                }
+            }
+            self.make_due(due);
+        }
+        Ok(())
+    }
+
+    fn next_due(&self) -> Result<Option<Instant>, Asked> {
+        Ok(match self.state {
+            State::Open => {
+                if let Some(asked) = self.asks() {
+                    return Err(asked);
+                }
+                self.rules.automatic.then(|| just_after(self.last_refused())).filter(|due| *due < Instant::NEVER)
+            }
+            State::HalfOpen => {
+                let given_up = self.rules.max_half_open.map(|max| self.entered.saturating_add(max));
+                [self.next_expiry(), given_up].into_iter().flatten().min()
+            }
+            _ => None,
+        })
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        let (_, started) = self.outstanding.front()?;
+        Some(just_after(started.saturating_add(self.rules.max_trial?)))
+    }
+
+    fn make_due(&mut self, due: Instant) {
+        if self.state == State::Open {
+            self.go_to(State::HalfOpen, due);
+        } else if self.next_expiry() == Some(due) {
+            self.outstanding.pop_front();
+            self.note(due, EventKind::TrialCallExpired);
+            self.record_trial(true, self.rules.expired_trial_is_slow, due);
+        } else {
+            self.go_to(self.rules.after_max_half_open, due);
+        }
+    }
+
+    /// A breaker that nobody calls goes from open to half-open and back for ever. All rounds that fit before now are made
+    /// at once, each as long as the last; nobody has seen them, and they publish nothing.
+    fn skip_idle_rounds(&mut self) {
+        let open = just_after(self.last_refused()).as_nanos().saturating_sub(self.entered.as_nanos());
+        let half_open = self.rules.max_half_open.map_or(0, crate::clock::nanos);
+        let round = open.saturating_add(half_open).max(1);
+        let rounds = (self.latest.as_nanos() - self.entered.as_nanos()) / round;
+        if self.rules.after_max_half_open != State::Open || rounds == 0 {
+            let due = just_after(self.last_refused());
+            return self.make_due(due);
+        }
+        let passed = Duration::from_nanos(rounds * round);
+        self.entered = self.entered.saturating_add(passed);
+        self.last_refused = Some(self.last_refused().saturating_add(passed));
+        self.attempts = self.attempts.saturating_add(u32::try_from(rounds).unwrap_or(u32::MAX));
+        self.generation += 2 * rounds;
+    }
+
+    pub(super) fn acquire(&mut self, started: bool) -> Result<Ticket, Refusal> {
+        let now = self.latest;
+        match self.state {
+            State::Closed | State::MetricsOnly | State::Disabled => {
+                let started = if started { now } else { Instant::default() };
+                Ok(Ticket { generation: self.generation, trial: 0, started })
+            }
+            State::Open if now > self.last_refused() => {
+                self.go_to(State::HalfOpen, now);
+                self.acquire_trial()
+            }
+            State::HalfOpen => self.acquire_trial(),
+            State::Open | State::ForcedOpen => Err(self.refuse()),
+        }
+    }
+
+    fn acquire_trial(&mut self) -> Result<Ticket, Refusal> {
+        let taken = self.trials.totals().calls as usize + self.outstanding.len();
+        if taken >= self.rules.permitted_in_half_open as usize {
+            return Err(self.refuse());
+        }
+        self.last_trial += 1;
+        self.outstanding.push_back((self.last_trial, self.latest));
+        Ok(Ticket { generation: self.generation, trial: self.last_trial, started: self.latest })
+    }
+
+    fn refuse(&mut self) -> Refusal {
+        if self.state != State::ForcedOpen {
+            self.note(self.latest, EventKind::NotPermitted);
+        }
+        let retry_after = (self.state == State::Open && self.last_refused() < Instant::NEVER)
+            .then(|| just_after(self.last_refused()).saturating_duration_since(self.latest));
+        Refusal { state: self.state, rates: self.entered_with, retry_after }
+    }
+
+    /// Counts a result, unless the call was admitted before the state last changed.
+    pub(super) fn finish(&mut self, ticket: Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) {
+        let now = self.latest;
+        let Some(outcome) = self.take_back(ticket).then_some(verdict.outcome) else {
+            self.late_results += 1;
+            return self.note(now, EventKind::LateResult);
+        };
+        let watched = self.state != State::Disabled;
+        match outcome {
+            _ if !watched => return,
+            Outcome::Success => self.note(now, EventKind::Success { elapsed, attempts: 0 }),
+            Outcome::Failure => self.note(now, EventKind::Error { elapsed, attempts: 0 }),
+            Outcome::Ignored => self.note(now, EventKind::IgnoredError { elapsed }),
+        }
+        match (self.state, outcome) {
+            (State::Disabled | State::ForcedOpen | State::Open, _) | (State::HalfOpen, Outcome::Ignored) => {}
+            (State::Closed | State::MetricsOnly, Outcome::Ignored) => self.open_by_result(verdict),
+            (State::HalfOpen, _) => self.record_trial(outcome == Outcome::Failure, slow, now),
+            (State::Closed | State::MetricsOnly, _) => {
+                self.window.record(now, outcome == Outcome::Failure, slow);
+                self.evaluate();
+                self.open_by_result(verdict);
+            }
+        }
+    }
+
+    /// Gives a call's place back without a result.
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
+        self.take_back(ticket);
+    }
+
+    /// Whether the ticket is of the current state; a trial call's place is free afterwards.
+    fn take_back(&mut self, ticket: Ticket) -> bool {
+        if ticket.generation != self.generation {
+            return false;
+        }
+        if ticket.trial == 0 {
+            return true;
+        }
+        let place = self.outstanding.binary_search_by_key(&ticket.trial, |(trial, _)| *trial);
+        place.is_ok_and(|place| self.outstanding.remove(place).is_some())
+    }
+
+    fn evaluate(&mut self) {
+        let rates = self.rates(self.latest);
+        let failures = rates.failure.filter(|rate| *rate >= self.rules.failure_rate_threshold);
+        let slow_calls = rates.slow.filter(|rate| *rate >= self.rules.slow_call_rate_threshold);
+        let closed = self.state == State::Closed;
+        if let Some(failure_rate) = failures.filter(|_| closed || !self.announced_failures) {
+            self.announced_failures = true;
+            self.note(self.latest, EventKind::FailureRateExceeded { failure_rate });
+        }
+        if let Some(slow_call_rate) = slow_calls.filter(|_| closed || !self.announced_slow_calls) {
+            self.announced_slow_calls = true;
+            self.note(self.latest, EventKind::SlowCallRateExceeded { slow_call_rate });
+        }
+        if closed && (failures.is_some() || slow_calls.is_some()) {
+            self.go_to(State::Open, self.latest);
+        }
+    }
+
+    /// A verdict may open a closed circuit, whatever the rates say.
+    fn open_by_result(&mut self, verdict: Verdict) {
+        match (self.state, verdict.open_for) {
+            (State::Closed, Some(wait)) => self.open_for(wait),
+            (State::Closed, None) if verdict.open => self.go_to(State::Open, self.latest),
+            _ => {}
+        }
+    }
+
+    fn record_trial(&mut self, failed: bool, slow: bool, at: Instant) {
+        self.trials.record(failed, slow);
+        let rates = self.rates(at);
+        let (Some(failure), Some(slow)) = (rates.failure, rates.slow) else { return };
+        let trips = failure >= self.rules.failure_rate_threshold || slow >= self.rules.slow_call_rate_threshold;
+        self.go_to(if trips { State::Open } else { State::Closed }, at);
+    }
+
+    /// The rates of what is shown, and over how many calls; none below the minimum.
+    fn rates(&mut self, now: Instant) -> Rates {
+        let minimum = match self.shown {
+            Shown::Trials => self.rules.minimum_in_half_open,
+            Shown::Window | Shown::Nothing => self.rules.minimum_number_of_calls,
+        };
+        let totals = self.totals(now);
+        let rate = |count: u32| (totals.calls >= minimum).then(|| count as f32 * 100.0 / totals.calls as f32);
+        Rates { failure: rate(totals.failed), slow: rate(totals.slow), calls: totals.calls }
+    }
+
+    fn totals(&mut self, now: Instant) -> Totals {
+        match self.shown {
+            Shown::Window => self.window.totals(now),
+            Shown::Trials => self.trials.totals(),
+            Shown::Nothing => Totals::default(),
+        }
+    }
+
+    pub(super) fn view(&mut self) -> View {
+        let now = self.latest;
+        View {
+            state: self.state,
+            generation: self.generation,
+            totals: self.totals(now),
+            rates: self.rates(now),
+            outstanding_trials: u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX),
+            late_results: self.late_results,
+            not_permitted_before: self.not_permitted_before,
+        }
+    }
+
+    /// Moves to `to` by hand; `false`, and nothing changed, where that is no legal transition.
+    pub(super) fn transition_to(&mut self, to: State) -> bool {
+        let legal = !matches!(
+            (self.state, to),
+            (State::Closed, State::HalfOpen) | (State::MetricsOnly, State::Open | State::HalfOpen)
+        );
+        if legal {
+            self.go_to(to, self.latest);
+        }
+        legal
+    }
+
+    /// Opens by hand, or by a result, for `wait`: the configured wait is not asked, and the attempt not counted.
+    pub(super) fn open_for(&mut self, wait: Duration) {
+        self.enter(State::Open, self.latest);
+        self.open_until(wait);
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.go_to(State::Closed, self.latest);
+        self.note(self.latest, EventKind::Reset);
+    }
+
+    fn go_to(&mut self, to: State, at: Instant) {
+        if matches!(to, State::Open | State::ForcedOpen) {
+            self.attempts = self.attempts.saturating_add(1);
+        }
+        self.enter(to, at);
+        if to == State::Open && !self.rules.waits.calls_user_code() {
+            let wait = self.rules.waits.sample(self.attempts, self.previous_wait, &mut self.rng);
+            self.previous_wait = Some(wait);
+            self.open_until(wait);
+        }
+    }
+
+    /// A new generation of `to`, also where that is the state already.
+    fn enter(&mut self, to: State, at: Instant) {
+        let from = self.state;
+        self.entered_with = self.rates(at);
+        self.shown = match (from, to) {
+            (State::Disabled | State::ForcedOpen, State::Open) => Shown::Nothing,
+            (_, State::Open) => self.shown,
+            (_, State::HalfOpen) => Shown::Trials,
+            (_, State::Disabled | State::ForcedOpen) => Shown::Nothing,
+            (_, State::Closed | State::MetricsOnly) => Shown::Window,
+        };
+        match to {
+            State::Closed | State::MetricsOnly => {
+                self.window.clear(at);
+                self.announced_failures = false;
+                self.announced_slow_calls = false;
+            }
+            State::HalfOpen => self.trials.clear(),
+            State::Open | State::Disabled | State::ForcedOpen => {}
+        }
+        if matches!(to, State::Closed | State::Disabled | State::MetricsOnly) {
+            self.attempts = 0;
+            self.previous_wait = None;
+        }
+        self.forget_not_permitted |= to != State::Open;
+        self.outstanding.clear();
+        self.last_refused = None;
+        self.state = to;
+        self.entered = at;
+        self.generation += 1;
+        if from != to {
+            self.note(at, EventKind::StateTransition { from, to, generation: self.generation });
+        }
+    }
+
+    /// Without the automatic transition the circuit is still open at the end of the wait, as Resilience4j has it; with it
+    /// the circuit is half-open then.
+    fn open_until(&mut self, wait: Duration) {
+        let end = self.entered.saturating_add(wait).as_nanos();
+        let early = u64::from(self.rules.automatic && end < u64::MAX);
+        self.last_refused = Some(Instant::from_nanos(end.saturating_sub(early)));
+    }
+
+    fn note(&mut self, at: Instant, kind: EventKind) {
+        if self.listening {
+            self.notes.push(Note { at, kind });
+        }
+    }
+
+    /// How many plain successes may be counted without looking in here, and until when: as many as could change no more
+    /// than the number of calls in the window.
+    pub(super) fn plain_run(&mut self) -> (u32, Instant) {
+        let none = (0, Instant::default());
+        if !matches!(self.state, State::Closed | State::MetricsOnly) || self.has_notes() {
+            return none;
+        }
+        let now = self.latest;
+        let totals = self.window.totals(now);
+        let (run, until) = self.window.plain_run();
+        let minimum = self.rules.minimum_number_of_calls;
+        if totals.is_plain() {
+            return (run, until);
+        }
+        if totals.calls < minimum {
+            // The call that completes the minimum is looked at, success or not.
+            return (run.min(minimum - totals.calls - 1), until);
+        }
+        // Time that has passed can have raised a rate since the last result.
+        let rates = self.rates(now);
+        let closed = self.state == State::Closed;
+        let failures = rates.failure.is_some_and(|rate| rate >= self.rules.failure_rate_threshold);
+        let slow_calls = rates.slow.is_some_and(|rate| rate >= self.rules.slow_call_rate_threshold);
+        let tells = failures && (closed || !self.announced_failures)
+            || slow_calls && (closed || !self.announced_slow_calls);
+        if tells { none } else { (run, until) }
+    }
+
+    /// Records a part of such a run.
+    pub(super) fn record_plain(&mut self, calls: u32) {
+        self.window.record_plain(calls);
+    }
+}
+
+fn just_after(moment: Instant) -> Instant {
+    Instant::from_nanos(moment.as_nanos().saturating_add(1))
+}
