@@ -146,8 +146,8 @@ impl CountWindow {
             return rest.trailing_zeros();
         }
         let run = (64 - self.next % 64).min(self.size - self.next);
-        let following = if self.next + run == self.size { 0 } else { word + 1 };
-        run + marked(following).trailing_zeros().min(self.size)
+        let following = (self.next + run) % self.size;
+        run + marked((following / 64) as usize).trailing_zeros().min(self.size - following)
     }
 
     fn record_plain(&mut self, calls: u32) {
