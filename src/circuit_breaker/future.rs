@@ -12,7 +12,7 @@ use super::{CircuitBreaker, Classified, state::Ticket};
 use crate::{
     error::Rejectable,
     outcome::{Outcome, Verdict},
-    policy::{Cx, Operation},
+    policy::{Cx, Operation, ready_result},
 };
 
 /// A breaker, and what a result means to it.
@@ -160,14 +160,17 @@ where
                 }
                 StateProjection::Running { future } => {
                     let guard = OnUnwind { breaker, ticket: this.ticket };
-                    let judged = future.poll(task).map(|result| (this.judge.verdict(&result), result));
+                    let Poll::Ready(result) = future.poll(task) else {
+                        mem::forget(guard);
+                        return Poll::Pending;
+                    };
+                    let verdict = this.judge.verdict(&result);
                     mem::forget(guard);
-                    let Poll::Ready((verdict, result)) = judged else { return Poll::Pending };
                     if let Some(ticket) = this.ticket.take() {
                         breaker.finish(ticket, verdict);
                     }
                     this.state.set(State::Done);
-                    return Poll::Ready(result);
+                    return ready_result(result);
                 }
                 StateProjection::Done => panic!("polled after its end"),
             }

@@ -129,13 +129,9 @@ where
         match Pin::new(&mut work.task).poll(task) {
             Poll::Ready(Ok(result)) => {
                 this.work = None;
-                this.limiter.source().publish(
-                    || clock.now(),
-                    || match result {
-                        Ok(_) => EventKind::Success { elapsed: None, attempts: 0 },
-                        Err(_) => EventKind::Error { elapsed: None, attempts: 0 },
-                    },
-                );
+                if this.limiter.source().listening() {
+                    this.limiter.publish_end(None, result.is_ok());
+                }
                 return Poll::Ready(result);
             }
             Poll::Ready(Err(error)) if error.is_panic() => {

@@ -13,7 +13,7 @@ use crate::{
     clock::{Instant, Sleep},
     error::Rejected,
     event::EventKind,
-    policy::{Cx, Operation},
+    policy::{Cx, Operation, ready_result},
 };
 
 pin_project! {
@@ -76,17 +76,10 @@ impl<L: Limits, Op: Operation> Future for Call<L, Op> {
                         if spent.is_some_and(|at| clock.now() >= at.saturating_add(*this.timeout)) {
                             break;
                         }
-                        limiter.source().publish(
-                            || clock.now(),
-                            || {
-                                let elapsed = this.started.map(|at| clock.now().saturating_duration_since(at));
-                                match result {
-                                    Ok(_) => EventKind::Success { elapsed, attempts: 0 },
-                                    Err(_) => EventKind::Error { elapsed, attempts: 0 },
-                                }
-                            },
-                        );
-                        return Poll::Ready(result);
+                        if limiter.source().listening() {
+                            limiter.publish_end(*this.started, result.is_ok());
+                        }
+                        return ready_result(result);
                     }
                     let over = match this.sleep {
                         Some(sleep) => Pin::new(sleep).poll(task),

@@ -27,8 +27,9 @@ pub use self::{
     future::Call,
 };
 use crate::{
+    clock::Instant,
     error::{InvalidConfig, TimedOut},
-    event::{PolicyKind, Source},
+    event::{EventKind, PolicyKind, Source},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
 
@@ -90,6 +91,17 @@ impl TimeLimiter {
 
     fn source(&self) -> &Source {
         &self.inner.source
+    }
+
+    /// Tells how a call ended, with the time it took where its start is known.
+    #[cold]
+    fn publish_end(&self, started: Option<Instant>, succeeded: bool) {
+        let now = self.inner.config.clock.now();
+        let elapsed = started.map(|at| now.saturating_duration_since(at));
+        let attempts = 0;
+        let kind =
+            if succeeded { EventKind::Success { elapsed, attempts } } else { EventKind::Error { elapsed, attempts } };
+        self.source().publish_at(now, kind);
     }
 
     fn timed_out(&self, timeout_duration: Duration) -> TimedOut {

@@ -1,0 +1,139 @@
+//! What each policy adds to a call: permitted and rejected, on one thread and on two that share one instance.
+//!
+//! `cargo bench --bench overhead`. Every figure includes the bare call of the first group, an async fn that is ready at its
+//! first poll.
+
+use std::{
+    future::Future,
+    hint::black_box,
+    pin::pin,
+    sync::{Arc, Barrier},
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use resile::{CircuitBreaker, ManualClock, Outcome, TimeLimiter, circuit_breaker};
+
+/// The call that is protected.
+async fn work(input: u64) -> Result<u64, &'static str> {
+    black_box(Ok(input))
+}
+
+/// Pending at its first poll, ready at its second.
+async fn work_later(input: u64) -> Result<u64, &'static str> {
+    let mut yielded = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    black_box(Ok(input))
+}
+
+/// Polls until the future is ready: no executor is measured.
+#[inline]
+fn drive<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+    }
+}
+
+/// Nanoseconds of `iterations` runs on each of two threads at once.
+fn on_two_threads(iterations: u64, run: impl Fn() + Send + Sync + 'static) -> Duration {
+    let (run, start) = (Arc::new(run), Arc::new(Barrier::new(3)));
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let (run, start) = (Arc::clone(&run), Arc::clone(&start));
+            thread::spawn(move || {
+                start.wait();
+                for _ in 0..iterations {
+                    run();
+                }
+            })
+        })
+        .collect();
+    start.wait();
+    let clock = resile::Clock::default();
+    let began = clock.now();
+    for thread in threads {
+        thread.join().expect("a bench thread");
+    }
+    clock.now().saturating_duration_since(began)
+}
+
+fn bare(c: &mut Criterion) {
+    let mut group = c.benchmark_group("bare");
+    group.bench_function("ready", |b| b.iter(|| drive(work(black_box(1)))));
+    group.bench_function("pending_once", |b| b.iter(|| drive(work_later(black_box(1)))));
+    group.finish();
+}
+
+fn breaker(config: circuit_breaker::Config) -> CircuitBreaker {
+    CircuitBreaker::new("bench", config).expect("a valid config")
+}
+
+fn circuit_breaker(c: &mut Criterion) {
+    let mut group = c.benchmark_group("circuit_breaker");
+    let config = circuit_breaker::Config::default;
+    let configs = [
+        ("count", config()),
+        ("count_no_slow_calls", config().slow_call_duration_threshold(None)),
+        ("time", config().sliding_window_type(circuit_breaker::SlidingWindowType::TimeBased).sliding_window_size(60)),
+    ];
+    for (name, config) in configs {
+        let closed = breaker(config.clone());
+        group.bench_function(format!("closed/{name}"), |b| b.iter(|| drive(closed.call(|| work(black_box(1))))));
+        group.bench_function(format!("closed/{name}/two_threads"), |b| {
+            let closed = breaker(config.clone());
+            b.iter_custom(|iterations| {
+                let closed = closed.clone();
+                on_two_threads(iterations, move || {
+                    let _ = drive(closed.call(|| work(black_box(1))));
+                })
+            });
+        });
+    }
+    let one_in_ten = breaker(config());
+    let mut calls = 0_u32;
+    group.bench_function("closed/count/one_in_ten_fails", |b| {
+        b.iter(|| {
+            calls = calls.wrapping_add(1);
+            let failed = calls % 10 == 0;
+            drive(one_in_ten.call(|| async move { if failed { Err("down") } else { work(black_box(1)).await } }))
+        });
+    });
+    let open = breaker(config().wait_duration_in_open_state(Duration::from_secs(1 << 30)));
+    open.transition_to_open().expect("a legal transition");
+    group.bench_function("open", |b| b.iter(|| drive(open.call(|| work(black_box(1))))));
+    group.bench_function("permit", |b| {
+        let closed = breaker(config());
+        b.iter(|| closed.try_acquire().map(|permit| permit.record(Outcome::Success)));
+    });
+    group.finish();
+}
+
+fn time_limiter(c: &mut Criterion) {
+    let mut group = c.benchmark_group("time_limiter");
+    let limiter = TimeLimiter::with_defaults("bench");
+    group.bench_function("ready", |b| b.iter(|| drive(limiter.call(|| work(black_box(1))))));
+    group.bench_function("pending_once", |b| b.iter(|| drive(limiter.call(|| work_later(black_box(1))))));
+    group.finish();
+}
+
+fn clocks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("clock");
+    let (system, manual) = (resile::Clock::default(), resile::Clock::from(&ManualClock::starting_at(Default::default())));
+    group.bench_function("default", |b| b.iter(|| system.now()));
+    group.bench_function("manual", |b| b.iter(|| manual.now()));
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30).warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1200));
+    targets = bare, clocks, circuit_breaker, time_limiter
+}
+criterion_main!(benches);
