@@ -16,9 +16,12 @@
 //! # assert_eq!(answer(&rejected.into()), 503);
 //! ```
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-use crate::event::{PolicyKind, State};
+use crate::{
+    clock::nanos,
+    event::{Name, PolicyKind, State},
+};
 
 /// A boxed error, as tower and many services use it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -151,7 +154,9 @@ impl Rejectable for BoxError {
 }
 
 /// Why a policy refused a call or gave it up, with the numbers that decided it. Small, and made without allocating.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Made of whole words and few of them, since every result that passes a policy is moved with room for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejected {
     /// A circuit breaker does not permit the call.
@@ -166,18 +171,15 @@ pub enum Rejected {
     RetriesExhausted(RetriesExhausted),
 }
 
-/// The rates are never NaN: they are shares of a count above zero.
-impl Eq for Rejected {}
-
 impl Rejected {
     /// The name of the instance that rejected.
     pub fn name(&self) -> &str {
         match self {
-            Self::CircuitOpen(rejection) => &rejection.name,
-            Self::BulkheadFull(rejection) => &rejection.name,
-            Self::RateLimited(rejection) => &rejection.name,
-            Self::TimedOut(rejection) => &rejection.name,
-            Self::RetriesExhausted(rejection) => &rejection.name,
+            Self::CircuitOpen(rejection) => rejection.name(),
+            Self::BulkheadFull(rejection) => rejection.name(),
+            Self::RateLimited(rejection) => rejection.name(),
+            Self::TimedOut(rejection) => rejection.name(),
+            Self::RetriesExhausted(rejection) => rejection.name(),
         }
     }
 
@@ -197,7 +199,7 @@ impl Rejected {
     #[doc(alias = "Retry-After")]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::CircuitOpen(rejection) => rejection.retry_after,
+            Self::CircuitOpen(rejection) => rejection.retry_after(),
             Self::RateLimited(rejection) => rejection.retry_after(),
             _ => None,
         }
@@ -233,41 +235,80 @@ impl StdError for Rejected {}
 
 /// A circuit breaker does not permit a call.
 #[doc(alias = "CallNotPermittedException")]
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CircuitOpen {
-    /// The breaker's name.
-    pub name: Arc<str>,
-    /// The state that refused: open, forced open, or half-open with every trial call taken.
-    pub state: State,
-    /// The failure rate in percent that the state was entered with; `None` below the minimum number of calls.
-    pub failure_rate: Option<f32>,
-    /// The slow-call rate in percent that the state was entered with; `None` below the minimum number of calls.
-    pub slow_call_rate: Option<f32>,
-    /// How many calls those rates were taken over.
-    pub buffered_calls: u32,
-    /// After this long a trial call is admitted; `None` where only a result or an operator can end the state.
-    pub retry_after: Option<Duration>,
+    name: Name,
+    retry_after: Nanos,
+    rates: u64,
+    state_and_calls: u64,
 }
 
 impl CircuitOpen {
     /// A refusal by the breaker of that name, with no numbers yet.
-    pub fn new(name: impl Into<Arc<str>>, state: State) -> Self {
-        let name = name.into();
-        Self { name, state, failure_rate: None, slow_call_rate: None, buffered_calls: 0, retry_after: None }
+    pub fn new(name: impl Into<Name>, state: State) -> Self {
+        let refusal = Self { name: name.into(), retry_after: Nanos::NONE, rates: 0, state_and_calls: 0 };
+        refusal.with_numbers(state, [None, None], 0, None)
+    }
+
+    pub(crate) fn with_numbers(
+        mut self,
+        state: State,
+        rates: [Option<f32>; 2],
+        buffered_calls: u32,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let [failure, slow] = rates.map(|rate| u64::from(rate.unwrap_or(f32::NAN).to_bits()));
+        self.rates = failure << 32 | slow;
+        self.state_and_calls = (state as u64) << 32 | u64::from(buffered_calls);
+        self.retry_after = Nanos::new(retry_after);
+        self
+    }
+
+    /// The breaker's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The state that refused: open, forced open, or half-open with every trial call taken.
+    pub fn state(&self) -> State {
+        match self.state_and_calls >> 32 {
+            state if state == State::HalfOpen as u64 => State::HalfOpen,
+            state if state == State::ForcedOpen as u64 => State::ForcedOpen,
+            _ => State::Open,
+        }
+    }
+
+    /// The failure rate in percent that the state was entered with; `None` below the minimum number of calls.
+    pub fn failure_rate(&self) -> Option<f32> {
+        Some(f32::from_bits((self.rates >> 32) as u32)).filter(|rate| !rate.is_nan())
+    }
+
+    /// The slow-call rate in percent that the state was entered with; `None` below the minimum number of calls.
+    pub fn slow_call_rate(&self) -> Option<f32> {
+        Some(f32::from_bits(self.rates as u32)).filter(|rate| !rate.is_nan())
+    }
+
+    /// How many calls those rates were taken over.
+    pub fn buffered_calls(&self) -> u32 {
+        self.state_and_calls as u32
+    }
+
+    /// After this long a trial call is admitted; `None` where only a result or an operator can end the state.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after.get()
     }
 }
 
 impl fmt::Display for CircuitOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "circuit breaker '{}' is {} and does not permit further calls", self.name, self.state)?;
-        if let Some(rate) = self.failure_rate {
-            write!(f, "; {rate} % of {} calls failed", self.buffered_calls)?;
+        write!(f, "circuit breaker '{}' is {} and does not permit further calls", self.name, self.state())?;
+        if let Some(rate) = self.failure_rate() {
+            write!(f, "; {rate} % of {} calls failed", self.buffered_calls())?;
         }
-        if let Some(rate) = self.slow_call_rate.filter(|rate| *rate > 0.0) {
+        if let Some(rate) = self.slow_call_rate().filter(|rate| *rate > 0.0) {
             write!(f, "; {rate} % were slow")?;
         }
-        match self.retry_after {
+        match self.retry_after() {
             Some(wait) => write!(f, "; retry after {wait:?}"),
             None => Ok(()),
         }
@@ -276,38 +317,56 @@ impl fmt::Display for CircuitOpen {
 
 /// A bulkhead has no place for a call.
 #[doc(alias = "BulkheadFullException")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BulkheadFull {
-    /// The bulkhead's name.
-    pub name: Arc<str>,
-    /// How many calls may run at once.
-    pub max_concurrent_calls: u32,
-    /// How many calls were waiting for a place.
-    pub waiting_calls: u32,
-    /// How long this call had waited for one.
-    pub waited: Duration,
+    name: Name,
+    /// At once and waiting.
+    calls: u64,
+    waited: Nanos,
 }
 
 impl BulkheadFull {
     /// A refusal by the bulkhead of that name and size, with nobody waiting.
-    pub fn new(name: impl Into<Arc<str>>, max_concurrent_calls: u32) -> Self {
-        Self { name: name.into(), max_concurrent_calls, waiting_calls: 0, waited: Duration::ZERO }
+    pub fn new(name: impl Into<Name>, max_concurrent_calls: u32) -> Self {
+        Self { name: name.into(), calls: u64::from(max_concurrent_calls) << 32, waited: Nanos::ZERO }
+    }
+
+    pub(crate) fn with_waiting(mut self, waiting_calls: u32, waited: Duration) -> Self {
+        self.calls |= u64::from(waiting_calls);
+        self.waited = Nanos::new(Some(waited));
+        self
+    }
+
+    /// The bulkhead's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many calls may run at once.
+    pub fn max_concurrent_calls(&self) -> u32 {
+        (self.calls >> 32) as u32
+    }
+
+    /// How many calls were waiting for a place.
+    pub fn waiting_calls(&self) -> u32 {
+        self.calls as u32
+    }
+
+    /// How long this call had waited for one.
+    pub fn waited(&self) -> Duration {
+        self.waited.get().unwrap_or(Duration::MAX)
     }
 }
 
 impl fmt::Display for BulkheadFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "bulkhead '{}' is full and does not permit further calls; {} run at once",
-            self.name, self.max_concurrent_calls
-        )?;
-        if self.waiting_calls > 0 {
-            write!(f, ", {} wait", self.waiting_calls)?;
+        let (name, most) = (&self.name, self.max_concurrent_calls());
+        write!(f, "bulkhead '{name}' is full and does not permit further calls; {most} run at once")?;
+        if self.waiting_calls() > 0 {
+            write!(f, ", {} wait", self.waiting_calls())?;
         }
-        if !self.waited.is_zero() {
-            write!(f, "; waited {:?}", self.waited)?;
+        if !self.waited().is_zero() {
+            write!(f, "; waited {:?}", self.waited())?;
         }
         Ok(())
     }
@@ -315,40 +374,62 @@ impl fmt::Display for BulkheadFull {
 
 /// A rate limiter has no permission for a call within its time-out.
 #[doc(alias = "RequestNotPermitted")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RateLimited {
-    /// The limiter's name.
-    pub name: Arc<str>,
-    /// How many permits the call asked for.
-    pub permits: u32,
-    /// How many permits a period gives.
-    pub limit_for_period: u32,
-    /// How long the call would have had to wait; `None` for more permits than could ever be had within the time-out.
-    pub wait: Option<Duration>,
-    /// How much longer that is than the limiter lets a call wait.
-    pub retry_after: Option<Duration>,
+    name: Name,
+    /// Asked for, and given by a period.
+    permits: u64,
+    wait: Nanos,
+    retry_after: Nanos,
 }
 
 impl RateLimited {
     /// A refusal of `permits` by the limiter of that name and limit, that no waiting would change.
-    pub fn new(name: impl Into<Arc<str>>, permits: u32, limit_for_period: u32) -> Self {
-        Self { name: name.into(), permits, limit_for_period, wait: None, retry_after: None }
+    pub fn new(name: impl Into<Name>, permits: u32, limit_for_period: u32) -> Self {
+        let permits = u64::from(permits) << 32 | u64::from(limit_for_period);
+        Self { name: name.into(), permits, wait: Nanos::NONE, retry_after: Nanos::NONE }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+    pub(crate) fn with_wait(mut self, wait: Duration, retry_after: Duration) -> Self {
+        self.wait = Nanos::new(Some(wait));
+        self.retry_after = Nanos::new(Some(retry_after));
+        self
+    }
+
+    /// The limiter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many permits the call asked for.
+    pub fn permits(&self) -> u32 {
+        (self.permits >> 32) as u32
+    }
+
+    /// How many permits a period gives.
+    pub fn limit_for_period(&self) -> u32 {
+        self.permits as u32
+    }
+
+    /// How long the call would have had to wait; `None` for more permits than could ever be had within the time-out.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait.get()
+    }
+
+    /// How much longer that is than the limiter lets a call wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after.get()
     }
 }
 
 impl fmt::Display for RateLimited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rate limiter '{}' does not permit further calls", self.name)?;
-        if self.permits != 1 {
-            write!(f, "; {} permits asked for", self.permits)?;
+        if self.permits() != 1 {
+            write!(f, "; {} permits asked for", self.permits())?;
         }
-        write!(f, "; {} a period", self.limit_for_period)?;
-        match self.retry_after {
+        write!(f, "; {} a period", self.limit_for_period())?;
+        match self.retry_after() {
             Some(wait) => write!(f, "; retry after {wait:?}"),
             None => write!(f, "; no wait would be enough"),
         }
@@ -357,50 +438,98 @@ impl fmt::Display for RateLimited {
 
 /// A time limiter gave up waiting for a call.
 #[doc(alias = "TimeoutException")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TimedOut {
-    /// The limiter's name.
-    pub name: Arc<str>,
-    /// How long the call was given.
-    pub timeout_duration: Duration,
+    name: Name,
+    timeout_duration: Nanos,
 }
 
 impl TimedOut {
     /// The limiter of that name gave a call that long.
-    pub fn new(name: impl Into<Arc<str>>, timeout_duration: Duration) -> Self {
-        Self { name: name.into(), timeout_duration }
+    pub fn new(name: impl Into<Name>, timeout_duration: Duration) -> Self {
+        Self { name: name.into(), timeout_duration: Nanos::new(Some(timeout_duration)) }
+    }
+
+    /// The limiter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long the call was given.
+    pub fn timeout_duration(&self) -> Duration {
+        self.timeout_duration.get().unwrap_or(Duration::MAX)
     }
 }
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "time limiter '{}' gave the call up after {:?}", self.name, self.timeout_duration)
+        write!(f, "time limiter '{}' gave the call up after {:?}", self.name, self.timeout_duration())
     }
 }
 
 /// A retry used up its attempts on results that it was told not to accept.
 #[doc(alias = "MaxRetriesExceededException")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RetriesExhausted {
-    /// The retry's name.
-    pub name: Arc<str>,
-    /// How many attempts were made.
-    pub attempts: u32,
+    name: Name,
+    attempts: u64,
 }
 
 impl RetriesExhausted {
     /// The retry of that name made that many attempts.
-    pub fn new(name: impl Into<Arc<str>>, attempts: u32) -> Self {
-        Self { name: name.into(), attempts }
+    pub fn new(name: impl Into<Name>, attempts: u32) -> Self {
+        Self { name: name.into(), attempts: attempts.into() }
+    }
+
+    /// The retry's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many attempts were made.
+    pub fn attempts(&self) -> u32 {
+        self.attempts as u32
     }
 }
 
 impl fmt::Display for RetriesExhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "retry '{}' has used up all {} attempts", self.name, self.attempts)
+        write!(f, "retry '{}' has used up all {} attempts", self.name, self.attempts())
     }
+}
+
+/// A duration, or none, in one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Nanos(u64);
+
+impl Nanos {
+    const ZERO: Self = Self(0);
+    const NONE: Self = Self(u64::MAX);
+
+    fn new(duration: Option<Duration>) -> Self {
+        duration.map_or(Self::NONE, |duration| Self(nanos(duration)))
+    }
+
+    fn get(self) -> Option<Duration> {
+        (self != Self::NONE).then_some(Duration::from_nanos(self.0))
+    }
+}
+
+macro_rules! debug_fields {
+    ($($kind:ident { $($field:ident),* })*) => {$(
+        impl fmt::Debug for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($kind))$(.field(stringify!($field), &self.$field()))*.finish()
+            }
+        }
+    )*};
+}
+debug_fields! {
+    CircuitOpen { name, state, failure_rate, slow_call_rate, buffered_calls, retry_after }
+    BulkheadFull { name, max_concurrent_calls, waiting_calls, waited }
+    RateLimited { name, permits, limit_for_period, wait, retry_after }
+    TimedOut { name, timeout_duration }
+    RetriesExhausted { name, attempts }
 }
 
 macro_rules! become_rejected {
@@ -475,6 +604,6 @@ mod tests {
 
     #[test]
     fn a_rejection_stays_small() {
-        assert!(size_of::<Rejected>() <= 80, "{}", size_of::<Rejected>());
+        assert!(size_of::<Rejected>() <= 40, "{}", size_of::<Rejected>());
     }
 }

@@ -27,6 +27,7 @@ use std::{
     collections::VecDeque,
     fmt,
     future::poll_fn,
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -97,12 +98,49 @@ impl fmt::Display for State {
     }
 }
 
+/// The name of an instance: shared, and one pointer wide, so that an error that carries it stays small.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<Box<str>>);
+
+impl Name {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Box<str>>> From<T> for Name {
+    fn from(name: T) -> Self {
+        Self(Arc::new(name.into()))
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
 /// One thing that happened in one instance. It never carries an error of the user's.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Event {
     /// The instance's name.
-    pub name: Arc<str>,
+    pub name: Name,
     /// The kind of policy the instance is.
     pub policy: PolicyKind,
     /// When it happened, on the instance's clock.
@@ -448,13 +486,13 @@ impl fmt::Debug for EventLog {
 /// A name and the listeners of one instance: what every handle publishes through.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Name,
     pub(crate) policy: PolicyKind,
     pub(crate) listeners: Listeners,
 }
 
 impl Source {
-    pub(crate) fn new(name: impl Into<Arc<str>>, policy: PolicyKind) -> Self {
+    pub(crate) fn new(name: impl Into<Name>, policy: PolicyKind) -> Self {
         Self { name: name.into(), policy, listeners: Listeners::new() }
     }
 
@@ -473,6 +511,6 @@ impl Source {
 
     #[cold]
     pub(crate) fn publish_at(&self, at: Instant, kind: EventKind) {
-        self.listeners.publish(&Event { name: Arc::clone(&self.name), policy: self.policy, at, kind });
+        self.listeners.publish(&Event { name: self.name.clone(), policy: self.policy, at, kind });
     }
 }

@@ -14,7 +14,7 @@
 //! }
 //! // Both calls of the window have failed: the third is not made.
 //! match breaker.call(|| async { Ok::<_, &str>("an order") }).await {
-//!     Err(Error::Rejected(Rejected::CircuitOpen(open))) => assert_eq!(open.failure_rate, Some(100.0)),
+//!     Err(Error::Rejected(Rejected::CircuitOpen(open))) => assert_eq!(open.failure_rate(), Some(100.0)),
 //!     other => panic!("{other:?}"),
 //! }
 //! # });
@@ -75,7 +75,7 @@ pub use crate::event::State;
 use crate::{
     clock::Instant,
     error::{CircuitOpen, InvalidConfig, Rejected},
-    event::{EventKind, PolicyKind, Source},
+    event::{EventKind, Name, PolicyKind, Source},
     outcome::{Outcome, Verdict},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
@@ -142,7 +142,7 @@ impl Metrics {
 #[non_exhaustive]
 pub struct IllegalTransition {
     /// The breaker's name.
-    pub name: Arc<str>,
+    pub name: Name,
     /// The state it is in, and stays in.
     pub from: State,
     /// The state asked for.
@@ -163,17 +163,17 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// [`InvalidConfig`] for a setting out of range or at odds with another.
-    pub fn new(name: impl Into<Arc<str>>, config: Config) -> Result<Self, InvalidConfig> {
+    pub fn new(name: impl Into<Name>, config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
         Ok(Self::build(name.into(), config))
     }
 
     /// A breaker with the default settings.
-    pub fn with_defaults(name: impl Into<Arc<str>>) -> Self {
+    pub fn with_defaults(name: impl Into<Name>) -> Self {
         Self::build(name.into(), Config::default())
     }
 
-    fn build(name: Arc<str>, config: Config) -> Self {
+    fn build(name: Name, config: Config) -> Self {
         let shared = Shared::new(Core::new(&config, config.clock.now()));
         let time_based = config.sliding_window_type == SlidingWindowType::TimeBased;
         let reads_clock = time_based || config.slow_call_duration_threshold.is_some();
@@ -346,7 +346,7 @@ impl CircuitBreaker {
     fn steer(&self, to: State, change: impl FnOnce(&mut Core) -> bool) -> Result<(), IllegalTransition> {
         let (from, legal, notes) = self.look(self.now(), |core| (core.state(), change(core), core.take_notes()));
         self.publish(notes);
-        if legal { Ok(()) } else { Err(IllegalTransition { name: Arc::clone(&self.source().name), from, to }) }
+        if legal { Ok(()) } else { Err(IllegalTransition { name: self.source().name.clone(), from, to }) }
     }
 
     fn source(&self) -> &Source {
@@ -409,14 +409,9 @@ impl CircuitBreaker {
     }
 
     fn rejected(&self, refusal: Refusal) -> Rejected {
-        Rejected::CircuitOpen(CircuitOpen {
-            name: Arc::clone(&self.source().name),
-            state: refusal.state,
-            failure_rate: refusal.rates.failure,
-            slow_call_rate: refusal.rates.slow,
-            buffered_calls: refusal.rates.calls,
-            retry_after: refusal.retry_after,
-        })
+        let Refusal { state, rates, retry_after } = refusal;
+        let open = CircuitOpen::new(self.source().name.clone(), state);
+        open.with_numbers(state, [rates.failure, rates.slow], rates.calls, retry_after).into()
     }
 
     /// Counts a result: one compare-and-swap for a success that is not slow, as long as no more than the number of calls

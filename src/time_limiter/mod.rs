@@ -29,7 +29,7 @@ pub use self::{
 use crate::{
     clock::Instant,
     error::{InvalidConfig, TimedOut},
-    event::{EventKind, PolicyKind, Source},
+    event::{EventKind, Name, PolicyKind, Source},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
 
@@ -56,13 +56,13 @@ impl TimeLimiter {
     ///
     /// # Errors
     /// [`InvalidConfig`] for a time-out of zero.
-    pub fn new(name: impl Into<Arc<str>>, config: Config) -> Result<Self, InvalidConfig> {
+    pub fn new(name: impl Into<Name>, config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
         Ok(Self { inner: Arc::new(Inner { source: Source::new(name, PolicyKind::TimeLimiter), config }) })
     }
 
     /// A limiter with the default settings: one second.
-    pub fn with_defaults(name: impl Into<Arc<str>>) -> Self {
+    pub fn with_defaults(name: impl Into<Name>) -> Self {
         let source = Source::new(name, PolicyKind::TimeLimiter);
         Self { inner: Arc::new(Inner { source, config: Config::default() }) }
     }
@@ -105,7 +105,7 @@ impl TimeLimiter {
     }
 
     fn timed_out(&self, timeout_duration: Duration) -> TimedOut {
-        TimedOut::new(Arc::clone(&self.source().name), timeout_duration)
+        TimedOut::new(self.source().name.clone(), timeout_duration)
     }
 }
 
