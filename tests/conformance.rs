@@ -40,3 +40,6 @@ fn replay<T: DeserializeOwned>(prefix: &str, id: impl Fn(&T) -> &str, run: impl 
     }
     assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
+
+#[path = "conformance/retry.rs"]
+mod retry;
