@@ -16,13 +16,12 @@ pin_project! {
     /// # Cancel safety
     /// Dropping it drops the call, or the fallback, that is under way.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Call<H, Op: Operation>
-    where
-        H: Handler<Op::Ok, Op::Err>,
-    {
+    // The fallback's future is a parameter because a type that names it through `H` is not `Send` to the compiler where
+    // the error borrows, as `&'static str` does.
+    pub struct Call<H, Op: Operation, Fut> {
         handler: H,
         #[pin]
-        state: State<Op, H::Future>,
+        state: State<Op, Fut>,
     }
 }
 
@@ -36,14 +35,18 @@ pin_project! {
     }
 }
 
-impl<H: Handler<Op::Ok, Op::Err>, Op: Operation> Call<H, Op> {
+impl<H, Op: Operation, Fut> Call<H, Op, Fut> {
     #[inline]
     pub(super) fn new(handler: H, op: Op, cx: Cx) -> Self {
         Self { handler, state: State::Unstarted { op: Some(op), cx } }
     }
 }
 
-impl<H: Handler<Op::Ok, Op::Err>, Op: Operation> Future for Call<H, Op> {
+impl<H, Op> Future for Call<H, Op, H::Future>
+where
+    H: Handler<Op::Ok, Op::Err>,
+    Op: Operation,
+{
     type Output = Result<Op::Ok, Op::Err>;
 
     #[inline]
@@ -79,7 +82,7 @@ impl<H: Handler<Op::Ok, Op::Err>, Op: Operation> Future for Call<H, Op> {
     }
 }
 
-impl<H: Handler<Op::Ok, Op::Err>, Op: Operation> fmt::Debug for Call<H, Op> {
+impl<H, Op: Operation, Fut> fmt::Debug for Call<H, Op, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }

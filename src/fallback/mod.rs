@@ -180,7 +180,7 @@ where
     Op: Operation,
     H: Handler<Op::Ok, Op::Err>,
 {
-    type Future = Call<H, Op>;
+    type Future = Call<H, Op, H::Future>;
 
     #[inline]
     fn run(self, op: Op, cx: Cx) -> Self::Future {
@@ -188,12 +188,12 @@ where
     }
 }
 
-impl<'a, Op, H> Policy<Op> for &'a Fallback<H>
+impl<Op, H> Policy<Op> for &Fallback<H>
 where
     Op: Operation,
     H: Handler<Op::Ok, Op::Err>,
 {
-    type Future = Call<&'a Fallback<H>, Op>;
+    type Future = Call<Self, Op, H::Future>;
 
     #[inline]
     fn run(self, op: Op, cx: Cx) -> Self::Future {

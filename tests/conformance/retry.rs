@@ -64,7 +64,6 @@ fn intervals_are_those_of_resilience4j() {
             }
         }
     }
-    println!("retry_intervals.json: {} traces, {} mismatches", recorded.sequences.len(), mismatches.len());
     assert!(!recorded.sequences.is_empty());
     assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
@@ -177,9 +176,9 @@ fn drive<F: Future>(clock: &ManualClock, call: F) -> (F::Output, Vec<Duration>) 
 
 fn told(event: &EventKind) -> String {
     let attempts = match event {
-        EventKind::Retry { attempts, .. }
-        | EventKind::Success { attempts, .. }
-        | EventKind::Error { attempts, .. } => *attempts,
+        EventKind::Retry { attempts, .. } | EventKind::Success { attempts, .. } | EventKind::Error { attempts, .. } => {
+            *attempts
+        }
         _ => 0,
     };
     format!("{}:{attempts}", event.as_str())
