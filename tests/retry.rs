@@ -430,12 +430,13 @@ fn an_attempt_is_over_before_the_wait_begins() {
     let clock = Clock::manual();
     let retry = retry(on(&clock));
     let held = Rc::new(());
+    // Unlike an async block it still holds what it captured when it has ended.
     let call = || {
         let held = Rc::clone(&held);
-        async move {
-            let _held = held;
-            Err::<(), _>("down")
-        }
+        std::future::poll_fn(move |_| {
+            let _ = &held;
+            Poll::Ready(Err::<(), _>("down"))
+        })
     };
     let mut call = pin!(retry.call(call));
     assert!(poll_once(call.as_mut()).is_pending());

@@ -143,7 +143,7 @@ impl Retry {
 event_methods!(Retry);
 handle_methods!(Retry);
 
-/// A [`Retry`] with a condition of the user's.
+/// A [`Retry`] with a condition of the user's: see [`Retry::retry_if`].
 #[derive(Clone)]
 pub struct RetryIf<F> {
     retry: Retry,
