@@ -124,7 +124,8 @@ fn time_limiter(c: &mut Criterion) {
 
 fn clocks(c: &mut Criterion) {
     let mut group = c.benchmark_group("clock");
-    let (system, manual) = (resile::Clock::default(), resile::Clock::from(&ManualClock::starting_at(Default::default())));
+    let (system, manual) =
+        (resile::Clock::default(), resile::Clock::from(&ManualClock::starting_at(Default::default())));
     group.bench_function("default", |b| b.iter(|| system.now()));
     group.bench_function("manual", |b| b.iter(|| manual.now()));
     group.finish();

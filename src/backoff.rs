@@ -200,28 +200,6 @@ impl IntervalFunction {
         matches!(self.curve, Curve::Custom(_))
     }
 
-    /// The attempt from which the interval without jitter stays the same, where that is certain.
-    pub(crate) fn settles_at(&self) -> Option<u32> {
-        match self.curve {
-            Curve::Fixed(_) => Some(1),
-            Curve::Exponential { multiplier: 1.0, .. } => Some(1),
-            Curve::Exponential { multiplier, .. } if multiplier > 1.0 && self.max.is_some() => {
-                let capped = |attempt: u32| self.interval(attempt) == self.cap();
-                let (mut below, mut at) = (0, u32::MAX);
-                while at - below > 1 {
-                    let middle = below + (at - below) / 2;
-                    if capped(middle) {
-                        at = middle;
-                    } else {
-                        below = middle;
-                    }
-                }
-                capped(at).then_some(at)
-            }
-            Curve::Exponential { .. } | Curve::Custom(_) => None,
-        }
-    }
-
     /// What a run draws its jitter from.
     pub(crate) fn rng(&self) -> Rng {
         self.rng_of_run(0)
@@ -373,20 +351,6 @@ mod tests {
     }
 
     #[test]
-    fn intervals_settle_where_they_reach_the_cap() {
-        let settles = |function: IntervalFunction| function.settles_at();
-        assert_eq!(settles(IntervalFunction::fixed(MS)), Some(1));
-        assert_eq!(settles(IntervalFunction::exponential(MS, 1.0)), Some(1));
-        assert_eq!(settles(IntervalFunction::exponential(MS, 2.0)), None);
-        assert_eq!(settles(IntervalFunction::exponential(MS, 2.0).max(8 * MS)), Some(4));
-        assert_eq!(settles(IntervalFunction::exponential(MS, 2.0).max(9 * MS)), Some(5));
-        assert_eq!(settles(IntervalFunction::exponential(MS, 2.0).max(MS)), Some(1));
-        assert_eq!(settles(IntervalFunction::exponential(MS, 2.0).max(Duration::MAX)), Some(64));
-        assert_eq!(settles(IntervalFunction::exponential(4 * MS, 0.5).max(2 * MS)), None);
-        assert_eq!(settles(IntervalFunction::custom(|_| MS).max(MS)), None);
-    }
-
-    #[test]
     fn intervals_stop_growing_at_the_longest_that_resilience4j_knows() {
         assert_eq!(IntervalFunction::exponential(1000 * MS, 2.0).interval(100), LONGEST);
         assert_eq!(IntervalFunction::fixed(Duration::MAX).interval(1), LONGEST);
@@ -435,7 +399,7 @@ mod tests {
             for initial in [Duration::from_nanos(nanos), Duration::from_secs(secs)] {
                 let mut function = IntervalFunction::exponential(initial, multiplier);
                 function.max = max.map(Duration::from_nanos);
-                let _ = (function.validate(), function.settles_at());
+                let _ = function.validate();
                 for function in [
                     function.clone(),
                     function.clone().randomized(factor),
@@ -457,12 +421,9 @@ mod tests {
         ) {
             let cap = Duration::from_nanos(cap);
             let function = IntervalFunction::exponential(Duration::from_nanos(initial), multiplier).max(cap);
-            let settles = function.settles_at().expect("it grows to the cap");
-            for attempt in 1..settles.saturating_sub(1) {
+            for attempt in (1..).take_while(|attempt| function.interval(attempt + 1) < cap) {
                 prop_assert!(function.interval(attempt) < function.interval(attempt + 1));
             }
-            prop_assert!(settles == 1 || function.interval(settles - 1) < cap);
-            prop_assert_eq!(function.interval(settles), cap);
             prop_assert_eq!(function.interval(u32::MAX), cap);
         }
     }

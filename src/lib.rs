@@ -29,8 +29,10 @@ pub use self::{
         TimedOut,
     },
     event::{Event, Subscription},
+    fallback::Fallback,
     outcome::{Outcome, Verdict},
     pipeline::Pipeline,
     policy::{Cx, Operation, Policy},
+    retry::Retry,
     time_limiter::TimeLimiter,
 };

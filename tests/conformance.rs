@@ -10,10 +10,8 @@ use serde::de::DeserializeOwned;
 
 /// Replays every recording whose name begins with `prefix` and fails if any trace differs.
 fn replay<T: DeserializeOwned>(prefix: &str, id: impl Fn(&T) -> &str, run: impl Fn(&T) -> Result<(), String>) {
-    let folder = std::env::var_os("RESILE_CONFORMANCE_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance")),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("RESILE_CONFORMANCE_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance")), PathBuf::from);
     let mut mismatches = Vec::new();
     let mut files: Vec<_> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
@@ -43,3 +41,6 @@ fn replay<T: DeserializeOwned>(prefix: &str, id: impl Fn(&T) -> &str, run: impl 
 
 #[path = "conformance/circuit_breaker.rs"]
 mod circuit_breaker;
+
+#[path = "conformance/retry.rs"]
+mod retry;

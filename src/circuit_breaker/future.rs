@@ -76,7 +76,8 @@ pin_project! {
         J: Judge<Op::Ok, Op::Err>,
     {
         judge: J,
-        ticket: Option<Ticket>,
+        ticket: Ticket,
+        held: bool,
         #[pin]
         state: State<Op>,
     }
@@ -88,10 +89,10 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if let Some(ticket) = this.ticket.take() {
+            if *this.held {
                 // The call ends before its place is given back.
                 this.state.set(State::Done);
-                this.judge.breaker().cancel(ticket);
+                this.judge.breaker().cancel(this.ticket);
             }
         }
     }
@@ -113,21 +114,22 @@ where
 {
     #[inline]
     pub(super) fn new(judge: J, op: Op, cx: Cx) -> Self {
-        Self { judge, ticket: None, state: State::Unstarted { op: Some(op), cx } }
+        Self { judge, ticket: Ticket::default(), held: false, state: State::Unstarted { op: Some(op), cx } }
     }
 }
 
 /// Counts a failure if the code of the call or of the classifier unwinds.
 struct OnUnwind<'a> {
     breaker: &'a CircuitBreaker,
-    ticket: &'a mut Option<Ticket>,
+    ticket: &'a Ticket,
+    held: &'a mut bool,
 }
 
 impl Drop for OnUnwind<'_> {
+    #[cold]
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.breaker.finish(ticket, Outcome::Failure.into());
-        }
+        *self.held = false;
+        self.breaker.finish(self.ticket, Outcome::Failure.into());
     }
 }
 
@@ -146,29 +148,26 @@ where
             match this.state.as_mut().project() {
                 StateProjection::Unstarted { op, cx } => {
                     let op = op.take().expect("polled after a panic");
-                    match breaker.admit(cx) {
-                        Ok(ticket) => *this.ticket = Some(ticket),
-                        Err(rejected) => {
-                            this.state.set(State::Done);
-                            return Poll::Ready(Err(rejected.into()));
-                        }
+                    if let Err(rejected) = breaker.admit(cx, this.ticket) {
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(rejected.into()));
                     }
-                    let guard = OnUnwind { breaker, ticket: this.ticket };
+                    *this.held = true;
+                    let guard = OnUnwind { breaker, ticket: this.ticket, held: this.held };
                     let future = op.start(*cx);
                     mem::forget(guard);
                     this.state.set(State::Running { future });
                 }
                 StateProjection::Running { future } => {
-                    let guard = OnUnwind { breaker, ticket: this.ticket };
+                    let guard = OnUnwind { breaker, ticket: this.ticket, held: this.held };
                     let Poll::Ready(result) = future.poll(task) else {
                         mem::forget(guard);
                         return Poll::Pending;
                     };
                     let verdict = this.judge.verdict(&result);
                     mem::forget(guard);
-                    if let Some(ticket) = this.ticket.take() {
-                        breaker.finish(ticket, verdict);
-                    }
+                    *this.held = false;
+                    breaker.finish(this.ticket, verdict);
                     this.state.set(State::Done);
                     return ready_result(result);
                 }

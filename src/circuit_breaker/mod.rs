@@ -62,18 +62,18 @@ use std::{
     time::Duration,
 };
 
-use self::{
-    shared::{Counted, Shared},
-    state::{Core, Note, Refusal, Ticket},
-};
 pub use self::{
     config::{Config, SlidingWindowType},
     future::{Call, Judge},
     permit::{OwnedPermit, Permit, PermitOf},
 };
+use self::{
+    shared::{Counted, Shared},
+    state::{Core, Note, Refusal, Ticket},
+};
 pub use crate::event::State;
 use crate::{
-    clock::Instant,
+    clock::{Instant, nanos},
     error::{CircuitOpen, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     outcome::{Outcome, Verdict},
@@ -93,6 +93,8 @@ struct Inner {
     source: Source,
     config: Config,
     reads_clock: bool,
+    /// The slow-call threshold in nanoseconds; the end of time where no call is slow.
+    slow_above: u64,
     shared: Shared,
 }
 
@@ -177,8 +179,9 @@ impl CircuitBreaker {
         let shared = Shared::new(Core::new(&config, config.clock.now()));
         let time_based = config.sliding_window_type == SlidingWindowType::TimeBased;
         let reads_clock = time_based || config.slow_call_duration_threshold.is_some();
+        let slow_above = config.slow_call_duration_threshold.map_or(u64::MAX, nanos);
         let source = Source::new(name, PolicyKind::CircuitBreaker);
-        let breaker = Self { inner: Arc::new(Inner { source, config, reads_clock, shared }) };
+        let breaker = Self { inner: Arc::new(Inner { source, config, reads_clock, slow_above, shared }) };
         // An initial state of open may have a wait that only code of the user's can tell.
         breaker.look(breaker.now(), |_| ());
         breaker
@@ -372,18 +375,23 @@ impl CircuitBreaker {
         }
     }
 
-    /// Admits a call: one load while the circuit is closed.
-    #[inline]
-    fn admit(&self, cx: &mut Cx) -> Result<Ticket, Rejected> {
+    /// Admits a call: one load while the circuit is closed. The ticket is filled in where it stays.
+    #[inline(always)]
+    fn admit(&self, cx: &mut Cx, ticket: &mut Ticket) -> Result<(), Rejected> {
         let word = self.inner.shared.word();
         if !word.admits() {
-            return self.admit_by_looking(cx);
+            return self.admit_by_looking(cx, ticket);
         }
-        let started = if self.inner.reads_clock { cx.read(&self.inner.config.clock) } else { Instant::default() };
-        Ok(Ticket { generation: word.generation(), trial: 0, started })
+        ticket.generation = word.generation();
+        ticket.trial = 0;
+        if self.inner.reads_clock {
+            ticket.started = cx.read(&self.inner.config.clock);
+        }
+        Ok(())
     }
 
-    fn admit_by_looking(&self, cx: &mut Cx) -> Result<Ticket, Rejected> {
+    #[cold]
+    fn admit_by_looking(&self, cx: &mut Cx, ticket: &mut Ticket) -> Result<(), Rejected> {
         let now = cx.read(&self.inner.config.clock);
         let refusal = match self.inner.shared.refuse(now) {
             Some(refusal) => {
@@ -400,7 +408,10 @@ impl CircuitBreaker {
                 }
                 self.publish(notes);
                 match admitted {
-                    Ok(ticket) => return Ok(ticket),
+                    Ok(admitted) => {
+                        *ticket = admitted;
+                        return Ok(());
+                    }
                     Err(refusal) => refusal,
                 }
             }
@@ -416,29 +427,24 @@ impl CircuitBreaker {
 
     /// Counts a result: one compare-and-swap for a success that is not slow, as long as no more than the number of calls
     /// can change by it.
-    #[inline]
-    fn finish(&self, ticket: Ticket, verdict: Verdict) {
-        if !self.inner.reads_clock {
-            return self.finish_after(ticket, verdict, None, Instant::default());
+    #[inline(always)]
+    fn finish(&self, ticket: &Ticket, verdict: Verdict) {
+        if self.inner.reads_clock {
+            let now = self.now();
+            self.finish_after(ticket, verdict, now.as_nanos().saturating_sub(ticket.started.as_nanos()), now);
+        } else {
+            self.finish_after(ticket, verdict, UNMEASURED, Instant::default());
         }
-        let now = self.now();
-        self.finish_after(ticket, verdict, Some(now.saturating_duration_since(ticket.started)), now);
     }
 
-    #[inline]
-    fn finish_after(&self, ticket: Ticket, verdict: Verdict, elapsed: Option<Duration>, now: Instant) {
-        let slow = match (elapsed, self.inner.config.slow_call_duration_threshold) {
-            (Some(elapsed), Some(threshold)) => elapsed > threshold,
-            _ => false,
-        };
+    #[inline(always)]
+    fn finish_after(&self, ticket: &Ticket, verdict: Verdict, elapsed: u64, now: Instant) {
+        let slow = elapsed > self.inner.slow_above && elapsed != UNMEASURED;
         let plain = verdict.outcome == Outcome::Success && !slow && ticket.trial == 0 && !verdict.opens();
         if plain {
             match self.inner.shared.count_plain(ticket.generation, now) {
-                Counted::Yes => {
-                    let kind = || EventKind::Success { elapsed, attempts: 0 };
-                    return self.source().publish(|| self.now(), kind);
-                }
-                Counted::Unwatched => return,
+                Counted::Yes if self.source().listening() => return self.publish_success(elapsed),
+                Counted::Yes | Counted::Unwatched => return,
                 Counted::LookInside => {}
             }
         }
@@ -446,21 +452,26 @@ impl CircuitBreaker {
     }
 
     #[cold]
-    fn finish_by_looking(&self, ticket: Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) {
+    fn publish_success(&self, elapsed: u64) {
+        let kind = EventKind::Success { elapsed: measured(elapsed), attempts: 0 };
+        self.source().publish_at(self.now(), kind);
+    }
+
+    #[cold]
+    fn finish_by_looking(&self, ticket: &Ticket, verdict: Verdict, slow: bool, elapsed: u64) {
         let notes = self.look(self.now(), |core| {
-            core.finish(ticket, verdict, slow, elapsed);
+            core.finish(ticket, verdict, slow, measured(elapsed));
             core.take_notes()
         });
         self.publish(notes);
     }
 
     /// Gives back what a call held that ends without a result.
-    fn cancel(&self, ticket: Ticket) {
-        let threshold = self.inner.config.slow_call_duration_threshold;
-        if let Some(threshold) = threshold.filter(|_| self.inner.config.record_cancelled_slow_calls) {
-            let elapsed = self.now().saturating_duration_since(ticket.started);
-            if elapsed > threshold {
-                return self.finish_by_looking(ticket, Outcome::Success.into(), true, Some(elapsed));
+    fn cancel(&self, ticket: &Ticket) {
+        if self.inner.config.record_cancelled_slow_calls && self.inner.reads_clock {
+            let elapsed = self.now().as_nanos().saturating_sub(ticket.started.as_nanos());
+            if elapsed > self.inner.slow_above {
+                return self.finish_by_looking(ticket, Outcome::Success.into(), true, elapsed);
             }
         }
         if ticket.trial != 0 {
@@ -471,6 +482,13 @@ impl CircuitBreaker {
             self.publish(notes);
         }
     }
+}
+
+/// In place of nanoseconds, where nothing was measured.
+const UNMEASURED: u64 = u64::MAX;
+
+fn measured(elapsed: u64) -> Option<Duration> {
+    (elapsed != UNMEASURED).then_some(Duration::from_nanos(elapsed))
 }
 
 event_methods!(CircuitBreaker);

@@ -2,6 +2,7 @@ use std::{borrow::Borrow, fmt, thread, time::Duration};
 
 use super::{CircuitBreaker, state::Ticket};
 use crate::{
+    clock::nanos,
     error::Rejected,
     outcome::{Outcome, Verdict},
     policy::Cx,
@@ -25,7 +26,8 @@ pub struct PermitOf<B: Borrow<CircuitBreaker>> {
 
 impl<B: Borrow<CircuitBreaker>> PermitOf<B> {
     pub(super) fn acquire(breaker: B) -> Result<Self, Rejected> {
-        let ticket = breaker.borrow().admit(&mut Cx::new())?;
+        let mut ticket = Ticket::default();
+        breaker.borrow().admit(&mut Cx::new(), &mut ticket)?;
         Ok(Self { breaker, ticket: Some(ticket), unwinding: thread::panicking() })
     }
 
@@ -42,7 +44,7 @@ impl<B: Borrow<CircuitBreaker>> PermitOf<B> {
     /// The call ended like this, just now.
     pub fn record(mut self, verdict: impl Into<Verdict>) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.borrow().finish(ticket, verdict.into());
+            self.breaker.borrow().finish(&ticket, verdict.into());
         }
     }
 
@@ -50,7 +52,7 @@ impl<B: Borrow<CircuitBreaker>> PermitOf<B> {
     pub fn record_elapsed(mut self, elapsed: Duration, verdict: impl Into<Verdict>) {
         if let Some(ticket) = self.ticket.take() {
             let breaker = self.breaker.borrow();
-            breaker.finish_after(ticket, verdict.into(), Some(elapsed), breaker.now());
+            breaker.finish_after(&ticket, verdict.into(), nanos(elapsed), breaker.now());
         }
     }
 
@@ -58,7 +60,7 @@ impl<B: Borrow<CircuitBreaker>> PermitOf<B> {
     #[doc(alias = "releasePermission")]
     pub fn release(mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.borrow().cancel(ticket);
+            self.breaker.borrow().cancel(&ticket);
         }
     }
 }
@@ -68,9 +70,9 @@ impl<B: Borrow<CircuitBreaker>> Drop for PermitOf<B> {
         let Some(ticket) = self.ticket.take() else { return };
         let breaker = self.breaker.borrow();
         if thread::panicking() && !self.unwinding {
-            breaker.finish(ticket, Outcome::Failure.into());
+            breaker.finish(&ticket, Outcome::Failure.into());
         } else {
-            breaker.cancel(ticket);
+            breaker.cancel(&ticket);
         }
     }
 }

@@ -57,10 +57,6 @@ impl Word {
         self.0 >> Self::STATE_SHIFT <= 2
     }
 
-    fn counts(self) -> bool {
-        self.0 >> Self::STATE_SHIFT <= 1
-    }
-
     #[inline]
     pub(super) fn generation(self) -> u64 {
         self.0 >> Self::GENERATION_SHIFT & Self::GENERATION_MASK
@@ -127,18 +123,16 @@ impl Shared {
     }
 
     /// Counts a plain success of a call admitted in `generation` that finished at `now`, if that needs no look inside.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count_plain(&self, generation: u64, now: Instant) -> Counted {
         let mut word = self.word();
         loop {
             if word.generation() != generation & Word::GENERATION_MASK || word.is_held() {
                 return Counted::LookInside;
             }
-            if !word.counts() {
-                return if word.state() == State::Disabled { Counted::Unwatched } else { Counted::LookInside };
-            }
             if word.left() == 0 || now.as_nanos() > self.plain_until.load(Ordering::Relaxed) {
-                return Counted::LookInside;
+                let unwatched = word.state() == State::Disabled;
+                return if unwatched { Counted::Unwatched } else { Counted::LookInside };
             }
             // Success publishes nothing but the count itself, and the count is read by whoever holds the word.
             match self.word.compare_exchange_weak(word.0, word.0 - 1, Ordering::AcqRel, Ordering::Acquire) {

@@ -22,7 +22,7 @@ use crate::{
 const STEPS_ONE_BY_ONE: u32 = 256;
 
 /// A call that was admitted, and in which generation of the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ticket {
     pub(super) generation: u64,
     /// A trial call's number, from 1; 0 for any other call.
@@ -347,7 +347,7 @@ impl Core {
     }
 
     /// Counts a result, unless the call was admitted before the state last changed.
-    pub(super) fn finish(&mut self, ticket: Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) {
+    pub(super) fn finish(&mut self, ticket: &Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) {
         let now = self.latest;
         let Some(outcome) = self.take_back(ticket).then_some(verdict.outcome) else {
             self.late_results += 1;
@@ -373,12 +373,12 @@ impl Core {
     }
 
     /// Gives a call's place back without a result.
-    pub(super) fn cancel(&mut self, ticket: Ticket) {
+    pub(super) fn cancel(&mut self, ticket: &Ticket) {
         self.take_back(ticket);
     }
 
     /// Whether the ticket is of the current state; a trial call's place is free afterwards.
-    fn take_back(&mut self, ticket: Ticket) -> bool {
+    fn take_back(&mut self, ticket: &Ticket) -> bool {
         if ticket.generation != self.generation {
             return false;
         }
@@ -563,8 +563,8 @@ impl Core {
         let closed = self.state == State::Closed;
         let failures = rates.failure.is_some_and(|rate| rate >= self.rules.failure_rate_threshold);
         let slow_calls = rates.slow.is_some_and(|rate| rate >= self.rules.slow_call_rate_threshold);
-        let tells = failures && (closed || !self.announced_failures)
-            || slow_calls && (closed || !self.announced_slow_calls);
+        let tells =
+            failures && (closed || !self.announced_failures) || slow_calls && (closed || !self.announced_slow_calls);
         if tells { none } else { (run, until) }
     }
 

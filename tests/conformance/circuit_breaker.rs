@@ -68,8 +68,7 @@ struct Expect {
 }
 
 fn state(name: &str) -> State {
-    let states =
-        [State::Closed, State::Open, State::HalfOpen, State::Disabled, State::ForcedOpen, State::MetricsOnly];
+    let states = [State::Closed, State::Open, State::HalfOpen, State::Disabled, State::ForcedOpen, State::MetricsOnly];
     states.into_iter().find(|state| state.as_str() == name).unwrap_or_else(|| panic!("no state {name}"))
 }
 

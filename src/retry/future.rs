@@ -1,0 +1,165 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::atomic::Ordering,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use pin_project_lite::pin_project;
+
+use super::{Decides, Decision, Inner, count};
+use crate::{
+    clock::{Instant, Sleep},
+    error::{Rejected, RetriesExhausted},
+    event::EventKind,
+    policy::{Cx, Operation},
+};
+
+pin_project! {
+    /// A call that is made again while it fails.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops the attempt under way, or the wait. Nothing more is attempted, counted or published.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Call<R, Op: Operation> {
+        retry: R,
+        #[pin]
+        state: State<Op>,
+        next: Option<Op>,
+        cx: Cx,
+        run: Run,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<Op: Operation> {
+        Unstarted,
+        Running { #[pin] future: Op::Future },
+        Waiting { sleep: Sleep },
+        Done,
+    }
+}
+
+impl<R, Op: Operation> Call<R, Op> {
+    #[inline]
+    pub(super) fn new(retry: R, op: Op, cx: Cx) -> Self {
+        Self { retry, state: State::Unstarted, next: Some(op), cx, run: Run::default() }
+    }
+}
+
+impl<R, Op> Future for Call<R, Op>
+where
+    R: Decides<Op::Ok, Op::Err>,
+    Op: Operation + Clone,
+{
+    type Output = Result<Op::Ok, Op::Err>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let inner = &*this.retry.retry().inner;
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Unstarted => {
+                    let op = this.next.take().expect("polled after a panic");
+                    let attempt = this.run.failed + 1;
+                    if attempt == 1 && inner.config.max_duration.is_some() {
+                        this.run.started = Some(this.cx.read(&inner.config.clock));
+                    }
+                    // The original starts and the clone is kept: a tower service that has been found ready is not so
+                    // in its clones.
+                    *this.next = (attempt < inner.config.max_attempts).then(|| op.clone());
+                    let future = op.start(this.cx.for_attempt(attempt));
+                    this.state.set(State::Running { future });
+                }
+                StateProjection::Running { future } => {
+                    let result = ready!(future.poll(task));
+                    this.state.set(State::Done);
+                    let asked = match this.retry.decide(&result) {
+                        Decision::Stop => {
+                            inner.stopped(result.is_ok(), this.run.failed);
+                            *this.next = None;
+                            return Poll::Ready(result);
+                        }
+                        Decision::Retry => None,
+                        Decision::RetryAfter(wait) => Some(wait),
+                    };
+                    let Some(wait) = this.run.wait_for_another(inner, asked) else {
+                        let attempts = this.run.failed;
+                        inner.exhausted(result.is_ok(), attempts);
+                        *this.next = None;
+                        return Poll::Ready(match result {
+                            Ok(_) if inner.config.fail_after_max_attempts => {
+                                let name = inner.source.name.clone();
+                                Err(Rejected::from(RetriesExhausted::new(name, attempts)).into())
+                            }
+                            result => result,
+                        });
+                    };
+                    // The attempt took its time, so what was read before it no longer holds, waiting or not.
+                    *this.cx = this.cx.after_a_wait();
+                    this.state.set(if wait.is_zero() {
+                        State::Unstarted
+                    } else {
+                        State::Waiting { sleep: inner.config.clock.sleep(wait) }
+                    });
+                }
+                StateProjection::Waiting { sleep } => {
+                    ready!(Pin::new(sleep).poll(task));
+                    this.state.set(State::Unstarted);
+                }
+                StateProjection::Done => panic!("polled after its end"),
+            }
+        }
+    }
+}
+
+impl<R, Op: Operation> fmt::Debug for Call<R, Op> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("failed_attempts", &self.run.failed).finish_non_exhaustive()
+    }
+}
+
+/// The attempts of one call so far. What is only needed after a failure is made then.
+#[derive(Default)]
+struct Run {
+    failed: u32,
+    started: Option<Instant>,
+    previous: Option<Duration>,
+    rng: Option<Rng>,
+}
+
+impl Run {
+    /// Counts a failed attempt. How long to wait before the next, or `None` if there is to be none.
+    #[cold]
+    fn wait_for_another(&mut self, inner: &Inner, asked: Option<Duration>) -> Option<Duration> {
+        self.failed += 1;
+        count(&inner.counters.other_attempts);
+        if self.failed >= inner.config.max_attempts {
+            return None;
+        }
+        let wait = match asked {
+            Some(wait) => wait.min(inner.config.max_retry_after),
+            None => self.interval(inner),
+        };
+        if let (Some(started), Some(longest)) = (self.started, inner.config.max_duration) {
+            let spent = inner.config.clock.now().saturating_duration_since(started);
+            if spent.saturating_add(wait) > longest {
+                return None;
+            }
+        }
+        inner.publish(|| EventKind::Retry { attempts: self.failed, wait });
+        Some(wait)
+    }
+
+    fn interval(&mut self, inner: &Inner) -> Duration {
+        let rng = self.rng.get_or_insert_with(|| inner.interval.rng_of_run(inner.runs.fetch_add(1, Ordering::Relaxed)));
+        let wait = inner.interval.sample(self.failed, self.previous, rng);
+        self.previous = Some(wait);
+        wait
+    }
+}
