@@ -250,6 +250,13 @@ impl CircuitOpen {
         refusal.with_numbers(state, [None, None], 0, None)
     }
 
+    /// The same refusal, with when to come back.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Nanos::new(Some(wait));
+        self
+    }
+
     pub(crate) fn with_numbers(
         mut self,
         state: State,

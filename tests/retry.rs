@@ -183,8 +183,7 @@ fn a_condition_of_the_user_s_may_retry_a_refusal_for_as_long_as_it_says() {
         Err(Error::Rejected(rejected)) => rejected.retry_after().map_or(Decision::Stop, Decision::RetryAfter),
         other => Decision::of(other),
     });
-    let mut refusal = CircuitOpen::new("orders", State::Open);
-    refusal.retry_after = Some(7 * SECOND);
+    let refusal = CircuitOpen::new("orders", State::Open).with_retry_after(7 * SECOND);
     let refusal = Error::<()>::Rejected(refusal.into());
     let result = clock.block_on(patient.call_flat(|| ready(Err::<(), _>(refusal.clone()))));
     assert_eq!(result, Err(refusal));
