@@ -21,6 +21,7 @@ mod sync;
 mod timer;
 
 pub use self::{
+    bulkhead::Bulkhead,
     clock::{Clock, ManualClock},
     error::{
         BoxError, BulkheadFull, CircuitOpen, Error, InvalidConfig, RateLimited, Rejectable, Rejected, RetriesExhausted,
