@@ -21,7 +21,7 @@ mod sync;
 mod timer;
 
 pub use self::{
-    bulkhead::Bulkhead,
+    bulkhead::{Bulkhead, ThreadPoolBulkhead},
     clock::{Clock, ManualClock},
     error::{
         BoxError, BulkheadFull, CircuitOpen, Error, InvalidConfig, RateLimited, Rejectable, Rejected, RetriesExhausted,

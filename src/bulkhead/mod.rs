@@ -1,6 +1,7 @@
 //! Limits how many calls run at once, so that one slow dependency cannot take everything.
 //!
-//! A [`Bulkhead`] admits calls while there is room and rejects, or lets wait, those beyond.
+//! A [`Bulkhead`] admits calls while there is room and rejects, or lets wait, those beyond. A [`ThreadPoolBulkhead`] runs
+//! blocking closures on threads of its own.
 //!
 //! ```
 //! use resile::{Bulkhead, Rejected, bulkhead};
@@ -21,6 +22,7 @@
 mod config;
 mod future;
 mod shared;
+pub mod thread_pool;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -28,6 +30,7 @@ use self::shared::Shared;
 pub use self::{
     config::Config,
     future::{Acquire, AcquireOwned, Call},
+    thread_pool::ThreadPoolBulkhead,
 };
 use crate::{
     blocking::block_on,
