@@ -75,9 +75,9 @@ impl<B: Borrow<Bulkhead>, Op: Operation> Future for Call<B, Op> {
         if let StateProjection::Entering { op, cx, admission } = this.state.as_mut().project() {
             match admission.poll(bulkhead, cx, task) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(rejected)) => {
+                Poll::Ready(Err(waited)) => {
                     this.state.set(State::Done);
-                    return Poll::Ready(Err(rejected.into()));
+                    return Poll::Ready(Err(bulkhead.reject(waited).into()));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -150,7 +150,10 @@ impl<'a> Future for Acquire<'a> {
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let bulkhead = self.bulkhead;
         let admitted = self.admission.poll(bulkhead, &mut Cx::new(), task);
-        admitted.map_ok(|()| Permit::new(bulkhead))
+        admitted.map(|admitted| match admitted {
+            Ok(()) => Ok(Permit::new(bulkhead)),
+            Err(waited) => Err(bulkhead.reject(waited)),
+        })
     }
 }
 
@@ -183,7 +186,10 @@ impl Future for AcquireOwned {
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let admitted = this.admission.poll(&this.bulkhead, &mut Cx::new(), task);
-        admitted.map_ok(|()| OwnedPermit::new(this.bulkhead.clone()))
+        admitted.map(|admitted| match admitted {
+            Ok(()) => Ok(OwnedPermit::new(this.bulkhead.clone())),
+            Err(waited) => Err(this.bulkhead.reject(waited)),
+        })
     }
 }
 
@@ -207,8 +213,9 @@ struct Waiting {
 }
 
 impl Admission {
+    /// Ready when the call is in, or is rejected after waiting that long.
     #[inline]
-    fn poll(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+    fn poll(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
         if self.waiting.is_none() && bulkhead.inner.shared.try_enter() {
             bulkhead.permitted();
             return Poll::Ready(Ok(()));
@@ -216,13 +223,13 @@ impl Admission {
         self.poll_wait(bulkhead, cx, task)
     }
 
-    fn poll_wait(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+    fn poll_wait(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
         let (shared, clock) = (&bulkhead.inner.shared, &bulkhead.inner.config.clock);
         let waiting = match &mut self.waiting {
             None => {
                 let max_wait = shared.max_wait();
                 if max_wait.is_zero() {
-                    return Poll::Ready(Err(bulkhead.reject(Duration::ZERO)));
+                    return Poll::Ready(Err(Duration::ZERO));
                 }
                 let since = cx.read(clock);
                 let over = clock.sleep_until(since.saturating_add(max_wait));
@@ -232,7 +239,7 @@ impl Admission {
                         return Poll::Ready(Ok(()));
                     }
                     Entry::Queued(ticket) => self.waiting.insert(Waiting { ticket, since, over }),
-                    Entry::Refused => return Poll::Ready(Err(bulkhead.reject(Duration::ZERO))),
+                    Entry::Refused => return Poll::Ready(Err(Duration::ZERO)),
                 }
             }
             Some(waiting) if shared.is_admitted(waiting.ticket, task.waker()) => {
@@ -250,7 +257,7 @@ impl Admission {
         self.waiting = None;
         if shared.leave_queue(ticket) {
             let waited = clock.now().saturating_duration_since(since);
-            return Poll::Ready(Err(bulkhead.reject(waited)));
+            return Poll::Ready(Err(waited));
         }
         *cx = cx.after_a_wait();
         bulkhead.permitted();

@@ -182,6 +182,7 @@ impl Bulkhead {
         self.publish(EventKind::CallPermitted);
     }
 
+    #[inline]
     fn reject(&self, waited: Duration) -> Rejected {
         let counts = self.inner.shared.counts();
         self.publish(EventKind::CallRejected);
