@@ -260,8 +260,8 @@ impl Drop for Held<'_> {
 mod models {
     use loom::{sync::Arc, thread};
 
-    use super::*;
     use super::super::state::Ticket;
+    use super::*;
     use crate::{
         circuit_breaker::Config,
         outcome::{Outcome, Verdict},
