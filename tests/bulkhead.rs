@@ -76,14 +76,14 @@ fn a_full_bulkhead_says_full_and_not_timed_out() {
     let _permits = (patient.try_acquire().unwrap(), patient.try_acquire().unwrap());
 
     let at_once = full(patient.try_acquire());
-    assert_eq!((&*at_once.name, at_once.max_concurrent_calls), ("mail", 2));
-    assert_eq!((at_once.waiting_calls, at_once.waited), (0, Duration::ZERO));
+    assert_eq!((at_once.name(), at_once.max_concurrent_calls()), ("mail", 2));
+    assert_eq!((at_once.waiting_calls(), at_once.waited()), (0, Duration::ZERO));
 
     let started = clock.now();
     let late: Done = clock.block_on(patient.call(|| ready(Ok(7))));
     let rejected = late.unwrap_err().into_inner().unwrap_err();
     assert_eq!((rejected.policy(), rejected.retry_after()), (PolicyKind::Bulkhead, None));
-    assert_eq!(full::<()>(Err(rejected)).waited, SECOND);
+    assert_eq!(full::<()>(Err(rejected)).waited(), SECOND);
     assert_eq!(clock.now(), started.saturating_add(SECOND));
 }
 
@@ -93,14 +93,14 @@ fn a_rejection_counts_those_who_wait() {
     let _permit = bulkhead.try_acquire().unwrap();
     let mut waiter = pin!(bulkhead.acquire());
     assert!(poll(waiter.as_mut()).is_pending());
-    assert_eq!(full(bulkhead.try_acquire()).waiting_calls, 1);
+    assert_eq!(full(bulkhead.try_acquire()).waiting_calls(), 1);
 }
 
 #[test]
 fn without_a_wait_nothing_is_queued() {
     let (bulkhead, clock) = bulkhead(1, Duration::ZERO);
     let _permit = bulkhead.try_acquire().unwrap();
-    assert_eq!(full(clock.block_on(bulkhead.acquire())).waited, Duration::ZERO);
+    assert_eq!(full(clock.block_on(bulkhead.acquire())).waited(), Duration::ZERO);
     assert_eq!(clock.next_wake(), None);
 }
 
@@ -209,7 +209,7 @@ fn more_than_the_bound_do_not_wait() {
     assert!(poll(waiter.as_mut()).is_pending());
     let Poll::Ready(beyond) = poll(pin!(bulkhead.acquire())) else { panic!("more wait than may") };
     let beyond = full(beyond);
-    assert_eq!((beyond.waiting_calls, beyond.waited), (1, Duration::ZERO));
+    assert_eq!((beyond.waiting_calls(), beyond.waited()), (1, Duration::ZERO));
     drop(waiter);
     assert!(poll(pin!(bulkhead.acquire())).is_pending());
 }
@@ -273,11 +273,11 @@ fn another_wait_applies_to_those_who_come_later() {
     assert!(poll(after.as_mut()).is_pending());
     clock.advance(SECOND);
     let Poll::Ready(rejected) = poll(before) else { panic!("still waiting") };
-    assert_eq!(full(rejected).waited, SECOND);
+    assert_eq!(full(rejected).waited(), SECOND);
     assert!(poll(after.as_mut()).is_pending());
     clock.advance(SECOND);
     let Poll::Ready(rejected) = poll(after) else { panic!("still waiting") };
-    assert_eq!(full(rejected).waited, 2 * SECOND);
+    assert_eq!(full(rejected).waited(), 2 * SECOND);
 }
 
 #[test]
