@@ -326,7 +326,7 @@ pub struct RateLimited {
     pub limit_for_period: u32,
     /// How long the call would have had to wait; `None` for more permits than could ever be had within the time-out.
     pub wait: Option<Duration>,
-    /// How much longer that is than the limiter lets a call wait.
+    /// After this long the same call fits the time-out, if nobody else takes permits; `None` as for `wait`.
     pub retry_after: Option<Duration>,
 }
 

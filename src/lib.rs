@@ -30,5 +30,6 @@ pub use self::{
     outcome::{Outcome, Verdict},
     pipeline::Pipeline,
     policy::{Cx, Operation, Policy},
+    rate_limiter::RateLimiter,
     time_limiter::TimeLimiter,
 };
