@@ -1,6 +1,6 @@
 use super::{
     config::{Algorithm, Config},
-    state::{Cycles, NO_ACCOUNT, Pace, Refusal, Taken},
+    state::{Cycles, Pace, Refusal, Taken},
 };
 use crate::{
     clock::nanos,
@@ -112,13 +112,13 @@ impl Shared {
     }
 }
 
-/// The account of a [`Pace`] in one word.
+/// The account of a [`Pace`] in one word, and the pace, which may change.
 ///
-/// A change of pace puts `NO_ACCOUNT` there while it stores the new one, and another account afterwards. So a request
-/// that has read parts of two paces finds the word changed, whether it was to be granted or refused, and begins again.
+/// The version is odd while the pace is being changed, so that a pace is read whole or again.
 #[derive(Debug)]
 struct Account {
     spent: AtomicU64,
+    version: AtomicU64,
     interval: AtomicU64,
     span: AtomicU64,
     changing: Mutex<()>,
@@ -128,6 +128,7 @@ impl Account {
     fn new(pace: Pace) -> Self {
         Self {
             spent: AtomicU64::new(0),
+            version: AtomicU64::new(0),
             interval: AtomicU64::new(pace.interval),
             span: AtomicU64::new(pace.span),
             changing: Mutex::new(()),
@@ -136,20 +137,12 @@ impl Account {
 
     #[inline]
     fn reserve(&self, now: u64, permits: u32, longest: u64) -> Result<Taken, Refusal> {
-        let mut spent = self.spent();
         loop {
-            match self.pace().reserve(spent, now, permits, longest) {
-                Ok(taken) => {
-                    let taking =
-                        self.spent.compare_exchange_weak(spent, taken.after, Ordering::AcqRel, Ordering::Relaxed);
-                    if taking.is_ok() {
-                        return Ok(taken);
-                    }
-                }
-                Err(refusal) if self.spent.load(Ordering::Relaxed) == spent => return Err(refusal),
-                Err(_) => {}
+            let (spent, pace) = self.read();
+            let taken = pace.reserve(spent, now, permits, longest)?;
+            if self.replace(spent, taken.after) {
+                return Ok(taken);
             }
-            spent = self.spent();
         }
     }
 
@@ -160,9 +153,8 @@ impl Account {
 
     fn drain(&self, now: u64) -> u32 {
         loop {
-            let (spent, pace) = (self.spent(), self.pace());
-            let drained = spent.max(Pace::drained(now));
-            if self.spent.compare_exchange_weak(spent, drained, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            let (spent, pace) = self.read();
+            if self.replace(spent, spent.max(Pace::drained(now))) {
                 let (left, _) = pace.look(spent, now);
                 return u32::try_from(left.max(0)).unwrap_or(u32::MAX);
             }
@@ -171,37 +163,118 @@ impl Account {
 
     fn change(&self, new: Pace, now: u64) {
         let _one_at_a_time = self.changing.lock();
-        let old = self.pace();
-        if old == new {
-            return;
-        }
-        let spent = self.spent.swap(NO_ACCOUNT, Ordering::AcqRel);
+        let (mut spent, old) = self.read();
+        self.version.fetch_add(1, Ordering::AcqRel);
         self.interval.store(new.interval, Ordering::Release);
         self.span.store(new.span, Ordering::Release);
-        let changed = old.changed(new, spent, now);
-        let changed = if changed == spent { spent + 1 } else { changed };
-        self.spent.store(changed.min(NO_ACCOUNT - 1), Ordering::Release);
+        while !self.replace(spent, old.changed(new, spent, now)) {
+            spent = self.spent.load(Ordering::Acquire);
+        }
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     fn look(&self, now: u64) -> (i64, u64) {
-        let _no_change = self.changing.lock();
-        self.pace().look(self.spent.load(Ordering::Relaxed), now)
+        let (spent, pace) = self.read();
+        pace.look(spent, now)
     }
 
+    /// All of one version: an acquiring load that sees a value of a later one makes the last load see its version.
     #[inline]
-    fn spent(&self) -> u64 {
+    fn read(&self) -> (u64, Pace) {
         loop {
+            let version = self.version.load(Ordering::Acquire);
             let spent = self.spent.load(Ordering::Acquire);
-            if spent != NO_ACCOUNT {
-                return spent;
+            let (interval, span) = (self.interval.load(Ordering::Acquire), self.span.load(Ordering::Acquire));
+            if version % 2 == 0 && self.version.load(Ordering::Relaxed) == version {
+                return (spent, Pace { interval, span });
             }
             drop(self.changing.lock());
         }
     }
 
-    /// Read after the account: a value of a change that is under way shows that the account is no longer the one read.
     #[inline]
-    fn pace(&self) -> Pace {
-        Pace { interval: self.interval.load(Ordering::Acquire), span: self.span.load(Ordering::Acquire) }
+    fn replace(&self, spent: u64, by: u64) -> bool {
+        self.spent.compare_exchange_weak(spent, by, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(all(test, resile_loom))]
+mod models {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    const PACE: Pace = Pace { interval: 10, span: 20 };
+    const NOW: u64 = 1_000;
+
+    fn account() -> Arc<Account> {
+        Arc::new(Account::new(PACE))
+    }
+
+    #[test]
+    fn threads_together_never_get_more_than_the_burst() {
+        loom::model(|| {
+            let account = account();
+            let others: Vec<_> = (0..2)
+                .map(|_| {
+                    let account = Arc::clone(&account);
+                    thread::spawn(move || account.reserve(NOW, 1, 0).is_ok())
+                })
+                .collect();
+            let own = account.reserve(NOW, 1, 0).is_ok();
+            let admitted = others.into_iter().map(|other| other.join().unwrap()).filter(|admitted| *admitted).count();
+            assert_eq!(admitted + usize::from(own), 2);
+        });
+    }
+
+    #[test]
+    fn what_is_given_back_is_neither_lost_nor_doubled() {
+        loom::model(|| {
+            let account = account();
+            account.reserve(NOW, 2, 0).unwrap();
+            let waiter = Arc::clone(&account);
+            let waiter = thread::spawn(move || {
+                let taken = waiter.reserve(NOW, 1, 100).unwrap();
+                waiter.give_back(taken);
+            });
+            let due = account.reserve(NOW, 1, 100).unwrap().due;
+            waiter.join().unwrap();
+            let (left, _) = account.look(NOW);
+            // Given back: one permit is reserved. Not given back, since one was taken after it: two are.
+            match due {
+                due if due == NOW + 10 => assert_eq!(left, -1),
+                due => assert_eq!((due, left), (NOW + 20, -2)),
+            }
+        });
+    }
+
+    #[test]
+    fn a_drain_leaves_nothing_and_never_raises() {
+        loom::model(|| {
+            let account = account();
+            let other = Arc::clone(&account);
+            let other = thread::spawn(move || other.reserve(NOW, 1, 0).is_ok());
+            let left = account.drain(NOW);
+            let admitted = other.join().unwrap();
+            assert_eq!(left + u32::from(admitted), 2);
+            assert_eq!(account.look(NOW).0, 0);
+        });
+    }
+
+    #[test]
+    fn a_change_of_pace_is_seen_whole() {
+        loom::model(|| {
+            let account = account();
+            account.reserve(NOW, 1, 0).unwrap();
+            let changer = Arc::clone(&account);
+            let changer = thread::spawn(move || changer.change(Pace { interval: 100, span: 500 }, NOW));
+            // One permit is left, under either pace.
+            let [old, new] = [10, 100].map(|wait| Refusal::Later { wait, retry_after: wait });
+            let refusal = account.reserve(NOW, 2, 0).unwrap_err();
+            assert!(refusal == old || refusal == new, "{refusal:?}");
+            let due = account.reserve(NOW, 3, 1_000).unwrap().due;
+            assert!(due == NOW + 20 || due == NOW + 200, "{due}");
+            changer.join().unwrap();
+        });
     }
 }

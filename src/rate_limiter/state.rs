@@ -151,9 +151,6 @@ pub(super) struct Pace {
 /// The longest span. The account counts from as long before the clock's zero, so that a full one is not negative.
 pub(super) const LONGEST_SPAN: u64 = 1 << 62;
 
-/// More than any account shows.
-pub(super) const NO_ACCOUNT: u64 = u64::MAX;
-
 /// A moment as the account counts it. Time stands still after 292 years, which leaves room for waits.
 #[inline]
 fn counted(now: u64) -> u64 {
@@ -167,7 +164,7 @@ impl Pace {
         let now = counted(now);
         let before = spent.max(now - self.span);
         let cost = u64::from(permits).checked_mul(self.interval).ok_or(Refusal::Never)?;
-        let after = before.checked_add(cost).filter(|after| *after < NO_ACCOUNT).ok_or(Refusal::Never)?;
+        let after = before.checked_add(cost).ok_or(Refusal::Never)?;
         let latest = now.saturating_add(longest);
         if after <= latest {
             return Ok(Taken { due: after.saturating_sub(LONGEST_SPAN), before, after });
@@ -201,3 +198,6 @@ impl Pace {
         (clamped(left), before.saturating_add(self.interval).saturating_sub(now))
     }
 }
+
+#[cfg(test)]
+mod tests;
