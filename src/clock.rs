@@ -164,7 +164,7 @@ impl fmt::Debug for Clock {
 /// The machine's own monotonic clock, counted from its first use in the process.
 struct SystemTime {
     clock: quanta::Clock,
-    zero: quanta::Instant,
+    zero: u64,
 }
 
 impl SystemTime {
@@ -172,10 +172,10 @@ impl SystemTime {
     fn now() -> Instant {
         static SYSTEM: LazyLock<SystemTime> = LazyLock::new(|| {
             let clock = quanta::Clock::new();
-            SystemTime { zero: clock.now(), clock }
+            SystemTime { zero: clock.raw(), clock }
         });
         let system = &*SYSTEM;
-        Instant(nanos(system.clock.now().saturating_duration_since(system.zero)))
+        Instant(system.clock.delta_as_nanos(system.zero, system.clock.raw()))
     }
 }
 

@@ -25,6 +25,7 @@ pin_project! {
         limits: L,
         #[pin]
         state: State<Op>,
+        waiting: Option<Waiting>,
     }
 }
 
@@ -32,7 +33,6 @@ pin_project! {
     #[project = StateProjection]
     enum State<Op: Operation> {
         Unstarted { op: Option<Op>, cx: Cx },
-        Waiting { op: Option<Op>, cx: Cx, waiting: Waiting },
         Running { #[pin] future: Op::Future },
         Done,
     }
@@ -41,7 +41,7 @@ pin_project! {
 impl<L: Limits<Op>, Op: Operation> Call<L, Op> {
     #[inline]
     pub(super) fn new(limits: L, op: Op, cx: Cx) -> Self {
-        Self { limits, state: State::Unstarted { op: Some(op), cx } }
+        Self { limits, state: State::Unstarted { op: Some(op), cx }, waiting: None }
     }
 }
 
@@ -52,44 +52,34 @@ impl<L: Limits<Op>, Op: Operation> Future for Call<L, Op> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let limiter = this.limits.limiter();
-        loop {
-            match this.state.as_mut().project() {
-                StateProjection::Unstarted { op, cx } => {
-                    let permits = this.limits.permits();
-                    let now = cx.read(limiter.clock());
-                    match limiter.take(now, permits, limiter.shared().timeout()) {
-                        Ok(taken) if Instant::from_nanos(taken.due) <= now => {
-                            limiter.admitted(|| now, permits);
-                            let future = op.take().expect("polled after a panic").start(*cx);
-                            this.state.set(State::Running { future });
-                        }
-                        Ok(taken) => {
-                            let waiting = Waiting::new(limiter, permits, taken);
-                            let (op, cx) = (op.take(), *cx);
-                            this.state.set(State::Waiting { op, cx, waiting });
-                        }
-                        Err(rejected) => {
-                            this.state.set(State::Done);
-                            return Poll::Ready(Err(rejected.into()));
-                        }
+        if let StateProjection::Unstarted { op, cx } = this.state.as_mut().project() {
+            if this.waiting.is_none() {
+                let permits = this.limits.permits();
+                let now = cx.read(limiter.clock());
+                match limiter.shared().reserve(now.as_nanos(), permits, limiter.shared().timeout()) {
+                    Ok(taken) if taken.due <= now.as_nanos() => limiter.admitted(|| now, permits),
+                    Ok(taken) => *this.waiting = Some(Waiting::new(limiter, permits, taken)),
+                    Err(refusal) => {
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(limiter.refused(now, permits, refusal).into()));
                     }
                 }
-                StateProjection::Waiting { op, cx, waiting } => {
-                    ready!(waiting.poll(task));
-                    let future = op.take().expect("polled after a panic").start(cx.after_a_wait());
-                    this.state.set(State::Running { future });
-                }
-                StateProjection::Running { future } => {
-                    let result = ready!(future.poll(task));
-                    this.state.set(State::Done);
-                    if this.limits.drains(&result) {
-                        limiter.drain();
-                    }
-                    return Poll::Ready(result);
-                }
-                StateProjection::Done => panic!("polled after its end"),
             }
+            if let Some(waiting) = this.waiting {
+                ready!(waiting.poll(task));
+                *this.waiting = None;
+                *cx = cx.after_a_wait();
+            }
+            let future = op.take().expect("polled after a panic").start(*cx);
+            this.state.set(State::Running { future });
         }
+        let StateProjection::Running { future } = this.state.as_mut().project() else { panic!("polled after its end") };
+        let result = ready!(future.poll(task));
+        this.state.set(State::Done);
+        if this.limits.drains(&result) {
+            limiter.drain();
+        }
+        Poll::Ready(result)
     }
 }
 
@@ -133,7 +123,7 @@ impl Future for Acquire<'_> {
                     let (now, permits) = (limiter.clock().now(), *permits);
                     *state = AcquireState::Done;
                     let taken = limiter.take(now, permits, limiter.shared().timeout())?;
-                    if Instant::from_nanos(taken.due) <= now {
+                    if taken.due <= now.as_nanos() {
                         limiter.admitted(|| now, permits);
                         return Poll::Ready(Ok(()));
                     }

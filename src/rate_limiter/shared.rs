@@ -43,9 +43,15 @@ impl Shared {
             return Err(Refusal::Never);
         }
         match &self.permits {
-            Permits::FixedCycle(cycles) => cycles.lock().reserve(now, permits, longest),
+            Permits::FixedCycle(cycles) => Self::reserve_in(cycles, now, permits, longest),
             Permits::Smooth(account) => account.reserve(now, permits, longest),
         }
+    }
+
+    /// A call of its own, so that the shorter way is inlined where permits are taken.
+    #[inline(never)]
+    fn reserve_in(cycles: &Mutex<Cycles>, now: u64, permits: u32, longest: u64) -> Result<Taken, Refusal> {
+        cycles.lock().reserve(now, permits, longest)
     }
 
     pub(super) fn give_back(&self, taken: Taken, permits: u32) {

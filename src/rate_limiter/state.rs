@@ -165,15 +165,14 @@ impl Pace {
         let before = spent.max(now - self.span);
         let cost = u64::from(permits).checked_mul(self.interval).ok_or(Refusal::Never)?;
         let after = before.checked_add(cost).ok_or(Refusal::Never)?;
-        let latest = now.saturating_add(longest);
-        if after <= latest {
+        if after <= now.saturating_add(longest) {
             return Ok(Taken { due: after.saturating_sub(LONGEST_SPAN), before, after });
         }
         // More than ever comes together within the span and the wait.
         if cost > self.span.saturating_add(longest) {
             return Err(Refusal::Never);
         }
-        Err(Refusal::Later { wait: after - now, retry_after: after - latest })
+        Err(Refusal::Later { wait: after - now, retry_after: after - now - longest })
     }
 
     /// An account emptied of the permits left at `now`.
