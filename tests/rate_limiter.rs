@@ -704,7 +704,8 @@ fn an_impossible_limit_change_changes_nothing() {
 #[test]
 fn clones_and_wrappers_share_the_permits() {
     let (limiter, clock) = fixed(3, Duration::ZERO);
-    limiter.clone().try_acquire(1).unwrap();
+    let same = limiter.clone();
+    same.try_acquire(1).unwrap();
     limiter.permits(2).unwrap().call_blocking(|| Ok::<_, Infallible>(())).unwrap();
     let layered = limiter.layer(service_fn(|(): ()| async { Ok::<_, BoxError>("sent") }));
     let error = clock.block_on(layered.oneshot(())).unwrap_err();

@@ -25,7 +25,8 @@ pin_project! {
         limits: L,
         #[pin]
         state: State<Op>,
-        waiting: Option<Waiting>,
+        // Boxed, so that only a call that waits needs the room, and any other can live in registers.
+        waiting: Option<Box<Waiting>>,
     }
 }
 
@@ -58,7 +59,7 @@ impl<L: Limits<Op>, Op: Operation> Future for Call<L, Op> {
                 let now = cx.read(limiter.clock());
                 match limiter.shared().reserve(now.as_nanos(), permits, limiter.shared().timeout()) {
                     Ok(taken) if taken.due <= now.as_nanos() => limiter.admitted(|| now, permits),
-                    Ok(taken) => *this.waiting = Some(Waiting::new(limiter, permits, taken)),
+                    Ok(taken) => *this.waiting = Some(Box::new(Waiting::new(limiter, permits, taken))),
                     Err(refusal) => {
                         this.state.set(State::Done);
                         return Poll::Ready(Err(limiter.refused(now, permits, refusal).into()));

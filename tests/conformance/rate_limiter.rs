@@ -71,7 +71,7 @@ fn run(trace: &Trace) -> Result<(), String> {
             Op::Acquire { permits } => permitted = Some(clock.block_on(limiter.acquire(permits)).is_ok()),
             Op::Reserve { permits } => {
                 let wait = limiter.reserve(permits);
-                wait_ns = Some(wait.map_or(-1, |wait| i64::try_from(wait.as_nanos()).unwrap()));
+                wait_ns = Some(wait.map_or(-1, |wait| i64::try_from(nanos(wait)).unwrap_or(i64::MAX)));
             }
             Op::AcquireBlocking { permits } => {
                 let before = clock.now();
@@ -83,14 +83,14 @@ fn run(trace: &Trace) -> Result<(), String> {
                     clock.advance(wait);
                     waited += wait;
                 }
-                waited_ns = Some(u64::try_from(waited.as_nanos()).unwrap());
+                waited_ns = Some(nanos(waited));
             }
             Op::Drain => limiter.drain(),
             Op::ChangeLimit { limit } => limiter.change_limit_for_period(limit).map_err(|error| error.to_string())?,
             Op::ChangeTimeout { ns } => limiter.change_timeout_duration(Duration::from_nanos(ns)),
         }
         let Metrics { available_permissions, time_to_wait, cycle, .. } = limiter.metrics();
-        let nanos_to_wait = u64::try_from(time_to_wait.as_nanos()).unwrap();
+        let nanos_to_wait = nanos(time_to_wait);
         let cycle = cycle.ok_or("no cycle")?;
         let seen = Expect { available_permissions, nanos_to_wait, cycle, permitted, wait_ns, waited_ns };
         if seen != *expect {
@@ -99,4 +99,8 @@ fn run(trace: &Trace) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
