@@ -1,5 +1,5 @@
 //! What the tests of composition share.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{
     future::Future,
