@@ -1,5 +1,7 @@
 //! Policies as one value: tuples, switches, nesting, order, and what they make of each other's refusals.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{
@@ -157,7 +159,13 @@ fn a_value_that_is_not_clone_moves_through_breaker_and_time_limiter() {
     assert_eq!(drive(&clock, guard.call(move || send(order))).unwrap(), 42);
 
     let (_, breaker, limiter, time_limiter, bulkhead) = five(&clock).policies().clone();
-    let without_retry = Pipeline::new((Fallback::value(|error: Error<io::Error>| Err::<u32, _>(error)), breaker, limiter, time_limiter, bulkhead));
+    let without_retry = Pipeline::new((
+        Fallback::value(|error: Error<io::Error>| Err::<u32, _>(error)),
+        breaker,
+        limiter,
+        time_limiter,
+        bulkhead,
+    ));
     let order = Order(43);
     assert_eq!(drive(&clock, without_retry.call(move || send(order))).unwrap(), 43);
 }
@@ -315,13 +323,15 @@ fn the_error_is_one_flat_error_however_deep_the_stack() {
     let open = breaker(&clock);
     open.transition_to_open().unwrap();
     let (t, b) = (time_limiter(&clock), bulkhead(&clock));
-    let deep = Pipeline::new((Some(b), (five(&clock), Pipeline::new((t.clone(), breaker(&clock), Some(t), open.clone())))));
+    let deep =
+        Pipeline::new((Some(b), (five(&clock), Pipeline::new((t.clone(), breaker(&clock), Some(t), open.clone())))));
     let refused: Error<io::Error> = drive(&clock, deep.call(|| ready(Ok(())))).unwrap_err();
     let Error::Rejected(Rejected::CircuitOpen(rejection)) = refused else { panic!("{refused:?}") };
     assert_eq!(rejection.state(), State::Open);
 
     open.transition_to_closed().unwrap();
-    let failed: Error<io::Error> = drive(&clock, deep.call(|| ready(Err::<(), _>(io::Error::other("reset"))))).unwrap_err();
+    let failed: Error<io::Error> =
+        drive(&clock, deep.call(|| ready(Err::<(), _>(io::Error::other("reset"))))).unwrap_err();
     assert_eq!(failed.into_inner().unwrap().to_string(), "reset");
 }
 

@@ -1,5 +1,7 @@
 //! The policies as tower layers: any order, one error type, and the contract of the services inside kept.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{
@@ -19,7 +21,9 @@ use resile::{
     BoxError, Clock, Error, ManualClock, Rejectable, Rejected, Retry, bulkhead, circuit_breaker, event::State, retry,
     time_limiter,
 };
-use support::{Counter, Five, MS, SECOND, Yield, breaker, bulkhead, drive, five, poll_once, retry, taken, time_limiter};
+use support::{
+    Counter, Five, MS, SECOND, Yield, breaker, bulkhead, drive, five, poll_once, retry, taken, time_limiter,
+};
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed,
     service_fn, util::BoxCloneService,
@@ -98,7 +102,9 @@ fn is_inside_the_retry(order: &[usize], policy: usize) -> bool {
     place(policy) > place(0)
 }
 
-fn answers(service: impl Fn() -> Result<u32, PaymentError> + Clone + Send + 'static) -> BoxCloneService<u32, u32, PaymentError> {
+fn answers(
+    service: impl Fn() -> Result<u32, PaymentError> + Clone + Send + 'static,
+) -> BoxCloneService<u32, u32, PaymentError> {
     BoxCloneService::new(service_fn(move |_| ready(service())))
 }
 
@@ -196,7 +202,9 @@ fn five_layers_of_a_service_builder_keep_a_flat_error_and_a_foreign_error_enters
         .layer(time_limiter)
         .layer(bulkhead)
         .map_err(Error::Inner)
-        .service(service_fn(|order: u32| ready(if order == 0 { Err(io::Error::other("no order")) } else { Ok(order) })));
+        .service(service_fn(|order: u32| {
+            ready(if order == 0 { Err(io::Error::other("no order")) } else { Ok(order) })
+        }));
     assert_eq!(drive(&clock, async { client.ready().await?.call(7).await }).unwrap(), 7);
 
     let failed: Error<io::Error> = drive(&clock, client.call(0)).unwrap_err();
