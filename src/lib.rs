@@ -104,9 +104,9 @@
 //! | [`TimeLimiter`] | giving a call up | always, for every call that leaves the process | `timeout_duration` 1 s |
 //! | [`Fallback`] | answering in place of a call that failed | there is an answer that is better than an error | none: a function of the error |
 //!
-//! Every handle is cheap to clone, and a clone is the same instance. Every handle has `call(|| future)`, `call_with` for
-//! closures that want to know the attempt, `call_flat` for an error type of your own, `call_blocking` for plain threads
-//! (all but the thread pool, which has `call` and `call_blocking`), and is a tower layer (see [`layer`]).
+//! Every handle is cheap to clone, and a clone is the same instance. Each has `call(|| future)`, `call_with` for closures
+//! that want to know the attempt, `call_flat` for an error type of your own and `call_blocking` for plain threads, and is
+//! a tower layer (see [`layer`]). The thread pool alone takes closures that block, by `call` and `call_blocking`.
 //!
 //! # Errors
 //!
