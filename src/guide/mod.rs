@@ -8,3 +8,8 @@ pub mod testing {}
 
 #[doc = include_str!("from_resilience4j.md")]
 pub mod from_resilience4j {}
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
