@@ -2,8 +2,8 @@
 //!
 //! Circuit breaker, retry, rate limiter, bulkhead, time limiter and fallback around any async call: one at a time, several
 //! in a [`Pipeline`], or as tower layers. Settings, states, counters and events have the names, defaults and rules of
-//! Resilience4j. Nothing is spawned, boxed or generated: a policy is a value with a `call` method, and the guarded call is
-//! a plain future.
+//! Resilience4j. No task is spawned and nothing is boxed: a policy is a value with a `call` method, and the guarded call
+//! is a plain future.
 //!
 //! # Protect one call
 //!
