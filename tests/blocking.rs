@@ -307,7 +307,9 @@ fn threads_share_one_state_with_tasks() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                (0..25).for_each(|answer| assert_eq!(guard.call_blocking(|| Ok::<_, &str>(answer)), Ok(answer)))
+                for answer in 0..25 {
+                    assert_eq!(guard.call_blocking(|| Ok::<_, &str>(answer)), Ok(answer));
+                }
             });
         }
     });
