@@ -548,29 +548,73 @@ fn a_refused_call_holds_nothing_of_the_policies_outside() {
 fn a_timed_out_call_is_dropped_and_everything_given_back_before_its_caller_knows() {
     let bench = Bench::new();
     let (_, breaker, limiter, time_limiter, bulkhead) = bench.guard.policies().clone();
-    let guard = Pipeline::new((breaker, limiter, time_limiter, bulkhead));
-    let hanging = bench.hanging();
-    let mut call = Box::pin(guard.call(hanging));
+    let guard = Pipeline::new((time_limiter, breaker, limiter, bulkhead));
+    let mut call = Box::pin(guard.call(bench.hanging()));
     assert!(poll_once(call.as_mut()).is_pending());
     bench.clock.advance(SECOND);
     assert!(matches!(poll_once(call.as_mut()), Poll::Ready(Err(Error::Rejected(Rejected::TimedOut(_))))));
-    assert_counted_as_a_failure(&bench, &SPENT);
+    // Its future is still kept.
+    assert_eq!(bench.held(), SPENT);
 }
 
 #[test]
 fn a_finished_call_holds_nothing_though_its_future_is_kept() {
     let bench = Bench::new();
-    let token = Arc::clone(&bench.token);
-    let call = move || {
-        let token = Arc::clone(&token);
+    let (retry, breaker, limiter, time_limiter, bulkhead) = bench.guard.policies();
+    let call = || {
+        let token = Arc::clone(&bench.token);
         poll_fn(move |_| {
             let _token = &token;
             Poll::Ready(Ok::<_, io::Error>(42))
         })
     };
-    let mut finished = Box::pin(bench.guard.call(call));
-    assert!(matches!(poll_once(finished.as_mut()), Poll::Ready(Ok(42))));
-    assert_eq!(bench.held(), SPENT);
+    macro_rules! finished {
+        ($policy:expr, $left:expr) => {
+            let policy = $policy;
+            let mut finished = Box::pin(policy.call(call));
+            assert!(matches!(poll_once(finished.as_mut()), Poll::Ready(Ok(42))));
+            assert_eq!(bench.held(), $left);
+        };
+    }
+    finished!(retry, NOTHING);
+    finished!(breaker, NOTHING);
+    finished!(time_limiter, NOTHING);
+    finished!(bulkhead, NOTHING);
+    finished!(Fallback::on_rejected(|_| 0), NOTHING);
+    finished!(limiter, SPENT);
+    finished!(&bench.guard, Held { permits: 2, ..NOTHING });
+}
+
+#[test]
+fn a_place_is_given_back_after_the_call_that_held_it_is_gone() {
+    // Finished, panicked and dropped calls: the last one out of the room turns off the light.
+    for ending in 0..3 {
+        let bench = Bench::new();
+        let (seen, breaker, bulkhead) = (Counter::default(), bench.breaker().clone(), bench.bulkhead().clone());
+        let gone = OnDrop(|| {
+            let places = bulkhead.metrics().concurrent_calls;
+            // A dropped trial call is outstanding until it is gone too; a result is counted when it is known.
+            assert!(ending != 2 || breaker.metrics().outstanding_trial_calls == 1);
+            assert_eq!(places, 1);
+            seen.up();
+        });
+        let guard = Pipeline::new((breaker.clone(), bulkhead.clone()));
+        let call = move || {
+            poll_fn(move |_| {
+                let _gone = &gone;
+                match ending {
+                    0 => Poll::Ready(Ok::<_, io::Error>(42)),
+                    1 => panic!("in the future"),
+                    _ => Poll::Pending,
+                }
+            })
+        };
+        let mut call = Box::pin(guard.call(call));
+        let polled = catch_unwind(AssertUnwindSafe(|| poll_once(call.as_mut())));
+        assert_eq!((polled.is_err(), seen.get()), (ending == 1, u32::from(ending < 2)));
+        drop(call);
+        assert_eq!((seen.get(), bench.held()), (1, NOTHING));
+    }
 }
 
 #[test]
