@@ -22,6 +22,7 @@ mod timer;
 
 pub use self::{
     backoff::IntervalFunction,
+    bulkhead::{Bulkhead, ThreadPoolBulkhead},
     circuit_breaker::CircuitBreaker,
     clock::{Clock, ManualClock},
     error::{

@@ -255,3 +255,177 @@ impl Drop for Held<'_> {
         shared.word.store(word.0, Ordering::Release);
     }
 }
+
+#[cfg(all(test, resile_loom))]
+mod models {
+    use loom::{sync::Arc, thread};
+
+    use super::super::state::Ticket;
+    use super::*;
+    use crate::{
+        circuit_breaker::Config,
+        outcome::{Outcome, Verdict},
+    };
+
+    const NOW: Instant = Instant::from_nanos(1_000);
+    const WAIT: Duration = Duration::from_nanos(100);
+
+    fn shared(config: Config) -> Arc<Shared> {
+        let config = config.wait_duration_in_open_state(WAIT).slow_call_duration_threshold(None);
+        Arc::new(Shared::new(Core::new(&config, Instant::default())))
+    }
+
+    fn look<R>(shared: &Shared, decide: impl FnOnce(&mut Core) -> R) -> R {
+        shared.look(NOW, false, |_| WAIT, decide)
+    }
+
+    fn acquire(shared: &Shared) -> Option<Ticket> {
+        let word = shared.word();
+        if word.admits() {
+            return Some(Ticket { generation: word.generation(), ..Ticket::default() });
+        }
+        match shared.refuse(NOW) {
+            Some(_) => None,
+            None => look(shared, |core| core.acquire(false)).ok(),
+        }
+    }
+
+    fn finish(shared: &Shared, ticket: &Ticket, outcome: Outcome) {
+        let plain = outcome == Outcome::Success && ticket.trial == 0;
+        if !plain || shared.count_plain(ticket.generation, NOW) == Counted::LookInside {
+            look(shared, |core| core.finish(ticket, Verdict::from(outcome), false, None));
+        }
+    }
+
+    fn call(shared: &Shared, outcome: Outcome) -> bool {
+        let ticket = acquire(shared);
+        if let Some(ticket) = &ticket {
+            finish(shared, ticket, outcome);
+        }
+        ticket.is_some()
+    }
+
+    /// Open since long ago: the next call half-opens it.
+    fn waited(permitted: u32) -> Arc<Shared> {
+        let config = Config::default().permitted_number_of_calls_in_half_open_state(permitted);
+        let shared = shared(config);
+        shared.look(Instant::default(), false, |_| WAIT, |core| core.transition_to(State::Open));
+        shared
+    }
+
+    #[test]
+    fn every_result_is_counted_once() {
+        loom::model(|| {
+            let shared = shared(Config::default().sliding_window_size(8));
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || {
+                call(&other, Outcome::Success);
+                call(&other, Outcome::Success);
+            });
+            call(&shared, Outcome::Failure);
+            call(&shared, Outcome::Success);
+            thread.join().unwrap();
+            let totals = look(&shared, Core::view).totals;
+            assert_eq!((totals.calls, totals.failed), (4, 1));
+        });
+    }
+
+    #[test]
+    fn the_call_that_completes_the_minimum_is_looked_at() {
+        loom::model(|| {
+            let config = Config::default().sliding_window_size(8).minimum_number_of_calls(3);
+            let shared = shared(config);
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || call(&other, Outcome::Failure));
+            call(&shared, Outcome::Success);
+            thread.join().unwrap();
+            call(&shared, Outcome::Failure);
+            assert_eq!(shared.word().state(), State::Open);
+        });
+    }
+
+    #[test]
+    fn a_late_result_changes_nothing() {
+        for outcome in [Outcome::Success, Outcome::Failure, Outcome::Ignored] {
+            loom::model(move || {
+                let shared = shared(Config::default().sliding_window_size(2));
+                let ticket = acquire(&shared).expect("a closed circuit admits");
+                let other = Arc::clone(&shared);
+                let thread = thread::spawn(move || {
+                    look(&other, |core| core.transition_to(State::Open));
+                    look(&other, |core| core.transition_to(State::Closed));
+                });
+                finish(&shared, &ticket, outcome);
+                thread.join().unwrap();
+                let view = look(&shared, Core::view);
+                assert_eq!((view.state, view.totals.calls), (State::Closed, 0));
+                assert_eq!(acquire(&shared).map(|ticket| ticket.generation), Some(2));
+            });
+        }
+    }
+
+    #[test]
+    fn a_half_open_circuit_admits_no_more_than_permitted() {
+        loom::model(|| {
+            let shared = waited(1);
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || acquire(&other).is_some());
+            let mine = acquire(&shared).is_some();
+            let theirs = thread.join().unwrap();
+            assert!(mine ^ theirs, "one trial call is admitted, neither none nor two");
+        });
+    }
+
+    #[test]
+    fn from_half_open_some_transition_always_becomes_possible() {
+        loom::model(|| {
+            let shared = waited(1);
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || {
+                if let Some(ticket) = acquire(&other) {
+                    look(&other, |core| core.cancel(&ticket));
+                }
+            });
+            let decided = call(&shared, Outcome::Success);
+            thread.join().unwrap();
+            assert!(decided || call(&shared, Outcome::Success), "the place that was given back is free");
+            assert_eq!(shared.word().state(), State::Closed);
+        });
+    }
+
+    #[test]
+    fn two_failures_open_the_circuit_once() {
+        loom::model(|| {
+            let config = Config::default().sliding_window_size(2).minimum_number_of_calls(1);
+            let shared = shared(config);
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || call(&other, Outcome::Failure));
+            call(&shared, Outcome::Failure);
+            thread.join().unwrap();
+            let word = shared.word();
+            assert!(matches!(word.state(), State::Open), "{word:?}");
+            assert_eq!(word.generation(), 1);
+        });
+    }
+
+    #[test]
+    fn a_refusal_tells_the_numbers_of_one_state() {
+        loom::model(|| {
+            let config = Config::default().sliding_window_size(1);
+            let shared = shared(config);
+            call(&shared, Outcome::Failure);
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || {
+                look(&other, |core| core.transition_to(State::Closed));
+                look(&other, |core| core.transition_to(State::ForcedOpen));
+            });
+            if let Some(refusal) = shared.refuse(NOW) {
+                let opened = refusal.state == State::Open;
+                assert_eq!(refusal.rates.failure, opened.then_some(100.0));
+                assert_eq!(refusal.rates.calls, u32::from(opened));
+                assert_eq!(refusal.retry_after.is_some(), opened);
+            }
+            thread.join().unwrap();
+        });
+    }
+}
