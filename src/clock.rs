@@ -22,7 +22,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -123,14 +123,14 @@ impl Clock {
         Sleep(Sleeping::Queued { clock: self.clone(), deadline, key: None })
     }
 
-    /// Tells clocks apart, so that a reading of one is not taken for another's.
+    /// Tells clocks apart, so that a reading of one is not taken for another's. Never zero.
     #[inline]
-    pub(crate) fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> u32 {
         match &self.0 {
-            Source::System => 0,
-            Source::Manual(manual) => Arc::as_ptr(manual).addr(),
+            Source::System => 1,
+            Source::Manual(manual) => manual.id,
             #[cfg(feature = "test-util")]
-            Source::Tokio => 1,
+            Source::Tokio => 2,
         }
     }
 }
@@ -209,6 +209,7 @@ pub struct ManualClock(Arc<Manual>);
 
 #[derive(Debug)]
 struct Manual {
+    id: u32,
     now: AtomicU64,
     timers: Mutex<Timers>,
 }
@@ -222,7 +223,9 @@ impl Manual {
 impl ManualClock {
     /// A manual clock that shows `start`.
     pub fn starting_at(start: Instant) -> Self {
-        Self(Arc::new(Manual { now: AtomicU64::new(start.0), timers: Mutex::default() }))
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let id = 3 + MADE.fetch_add(1, Ordering::Relaxed) % (u32::MAX - 3);
+        Self(Arc::new(Manual { id, now: AtomicU64::new(start.0), timers: Mutex::default() }))
     }
 
     /// The clock to give to a config.

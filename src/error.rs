@@ -423,7 +423,7 @@ impl RateLimited {
         self.wait.get()
     }
 
-    /// How much longer that is than the limiter lets a call wait.
+    /// After this long the same call fits the time-out, if nobody else takes permits; `None` as for `wait`.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }

@@ -34,6 +34,7 @@ pub use self::{
     outcome::{Outcome, Verdict},
     pipeline::Pipeline,
     policy::{Cx, Operation, Policy},
+    rate_limiter::RateLimiter,
     retry::Retry,
     time_limiter::TimeLimiter,
 };

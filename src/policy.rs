@@ -43,69 +43,69 @@ use crate::{
     error::{Error, Rejectable},
 };
 
-/// What a policy tells the call inside it. A small copy; more may be told later.
+/// What a policy tells the call inside it. Two words to copy; more may be told later.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Cx {
-    reading: Option<Reading>,
-    attempt: u32,
-    blocking: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Reading {
-    clock: usize,
+    /// The time last read, on the clock of that number, if any.
     at: Instant,
+    clock: u32,
+    /// With a mark for a call that blocks.
+    attempt: u32,
 }
 
 impl Cx {
+    const NO_CLOCK: u32 = 0;
+    const BLOCKING: u32 = 1 << 31;
+
     /// What a call outside every policy is told.
     pub const fn new() -> Self {
-        Self { reading: None, attempt: 1, blocking: false }
+        Self { at: Instant::from_nanos(0), clock: Self::NO_CLOCK, attempt: 1 }
     }
 
     /// Which attempt this is, from 1.
     pub const fn attempt(&self) -> u32 {
-        self.attempt
+        self.attempt & !Self::BLOCKING
     }
 
     /// The time on `clock`, if a policy around this one has just read it.
     #[inline]
     pub fn time_on(&self, clock: &Clock) -> Option<Instant> {
-        self.reading.filter(|reading| reading.clock == clock.id()).map(|reading| reading.at)
+        (self.clock == clock.id()).then_some(self.at)
     }
 
     /// The time on `clock`: what was just read, or what it shows, kept for the policies inside.
     #[inline]
     pub fn read(&mut self, clock: &Clock) -> Instant {
-        self.time_on(clock).unwrap_or_else(|| {
-            let at = clock.now();
-            self.reading = Some(Reading { clock: clock.id(), at });
-            at
-        })
+        if self.clock != clock.id() {
+            self.at = clock.now();
+            self.clock = clock.id();
+        }
+        self.at
     }
 
     /// Forgets the time that was read, as a policy must that has waited since.
     #[must_use]
     pub fn after_a_wait(mut self) -> Self {
-        self.reading = None;
+        self.clock = Self::NO_CLOCK;
         self
     }
 
     /// The same for another attempt.
     #[must_use]
     pub(crate) fn for_attempt(mut self, attempt: u32) -> Self {
-        self.attempt = attempt;
+        self.attempt = self.attempt & Self::BLOCKING | attempt.min(!Self::BLOCKING);
         self
     }
 
     /// Whether the call runs to its end within one poll, on a thread of its own.
     pub(crate) fn is_blocking(&self) -> bool {
-        self.blocking
+        self.attempt & Self::BLOCKING != 0
     }
 
     pub(crate) fn blocking() -> Self {
-        Self { blocking: true, ..Self::new() }
+        let cx = Self::new();
+        Self { attempt: cx.attempt | Self::BLOCKING, ..cx }
     }
 }
 

@@ -8,6 +8,9 @@ use std::{fs, path::PathBuf};
 
 use serde::de::DeserializeOwned;
 
+#[path = "conformance/rate_limiter.rs"]
+mod rate_limiter;
+
 /// Replays every recording whose name begins with `prefix` and fails if any trace differs.
 fn replay<T: DeserializeOwned>(prefix: &str, id: impl Fn(&T) -> &str, run: impl Fn(&T) -> Result<(), String>) {
     let folder = std::env::var_os("RESILE_CONFORMANCE_DIR")
