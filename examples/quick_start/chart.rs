@@ -20,6 +20,7 @@ use crate::{
     story::{CallKind, Timeline},
 };
 
+type Rate = fn(&Metrics) -> Option<f32>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 // The palette of Okabe and Ito, which colour-blind people can tell apart.
@@ -147,7 +148,7 @@ fn draw_rates(area: &Area<'_>, timeline: &Timeline) -> Result<(), BoxError> {
     chart.draw_series(DashedLineSeries::new([(0.0, 50.0), (timeline.end, 50.0)], 8, 6, GREY.stroke_width(2)))?;
     let above = text(14, INK).pos(Pos::new(HPos::Left, VPos::Bottom));
     chart.draw_series([Text::new("threshold", (timeline.end * 0.005, 51.0), above)])?;
-    let rates: [(fn(&Metrics) -> Option<f32>, RGBColor); 2] =
+    let rates: [(Rate, RGBColor); 2] =
         [(|metrics| metrics.slow_call_rate, ORANGE), (|metrics| metrics.failure_rate, VERMILLION)];
     for (rate, color) in rates {
         // Below the minimum number of calls there is no rate, and the line has a gap.
