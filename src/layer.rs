@@ -16,7 +16,7 @@
 //!
 //! The service is always ready: the inner service's readiness is awaited inside the guarded call, so that a service that
 //! never becomes ready falls under a time limit, and an open breaker does not ask it at all. The inner service's error
-//! type is kept; it must be [`Rejectable`](crate::Rejectable). A foreign error enters at the bottom of the stack with
+//! type is kept; it must be [`Rejectable`]. A foreign error enters at the bottom of the stack with
 //! `.map_err(resile::Error::Inner)`.
 
 use std::{

@@ -55,7 +55,8 @@ impl Outcome {
 pub struct Verdict {
     /// How the result counts.
     pub outcome: Outcome,
-    /// Opens a closed circuit for this long, whatever the rates say. `None`, the default, lets the rates decide.
+    /// Opens a closed circuit for this long, whatever the rates say; where the rates open it because of this result, it
+    /// is for this long too. `None`, the default, lets the settings decide.
     pub open_for: Option<Duration>,
     /// Opens a closed circuit for the wait configured for the open state.
     pub open: bool,

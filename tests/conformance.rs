@@ -4,6 +4,8 @@
 //! `rate_limiter*.jsonl` and `retry_runs*.jsonl` of that folder is replayed instead. Each file prints
 //! `N traces, M mismatches`; any mismatch fails, naming file, trace and step.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::{fs, path::PathBuf};
 
 use serde::de::DeserializeOwned;

@@ -353,7 +353,7 @@ impl Core {
             self.late_results += 1;
             return self.note(now, EventKind::LateResult);
         };
-        let watched = self.state != State::Disabled;
+        let (watched, admitted_in) = (self.state != State::Disabled, self.generation);
         match outcome {
             _ if !watched => return,
             Outcome::Success => self.note(now, EventKind::Success { elapsed, attempts: 0 }),
@@ -368,6 +368,12 @@ impl Core {
                 self.window.record(now, outcome == Outcome::Failure, slow);
                 self.evaluate();
                 self.open_by_result(verdict);
+            }
+        }
+        // What the result says holds also where the rates have opened the circuit because of it.
+        if let (Some(wait), State::Open) = (verdict.open_for, self.state) {
+            if self.generation != admitted_in {
+                self.open_until(wait);
             }
         }
     }

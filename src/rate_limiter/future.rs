@@ -25,8 +25,6 @@ pin_project! {
         limits: L,
         #[pin]
         state: State<Op>,
-        // Boxed, so that only a call that waits needs the room, and any other can live in registers.
-        waiting: Option<Box<Waiting>>,
     }
 }
 
@@ -34,6 +32,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<Op: Operation> {
         Unstarted { op: Option<Op>, cx: Cx },
+        Waiting { op: Option<Op>, cx: Cx, waiting: Waiting },
         Running { #[pin] future: Op::Future },
         Done,
     }
@@ -42,7 +41,7 @@ pin_project! {
 impl<L: Limits<Op>, Op: Operation> Call<L, Op> {
     #[inline]
     pub(super) fn new(limits: L, op: Op, cx: Cx) -> Self {
-        Self { limits, state: State::Unstarted { op: Some(op), cx }, waiting: None }
+        Self { limits, state: State::Unstarted { op: Some(op), cx } }
     }
 }
 
@@ -54,24 +53,29 @@ impl<L: Limits<Op>, Op: Operation> Future for Call<L, Op> {
         let mut this = self.project();
         let limiter = this.limits.limiter();
         if let StateProjection::Unstarted { op, cx } = this.state.as_mut().project() {
-            if this.waiting.is_none() {
-                let permits = this.limits.permits();
-                let now = cx.read(limiter.clock());
-                match limiter.shared().reserve(now.as_nanos(), permits, limiter.shared().timeout()) {
-                    Ok(taken) if taken.due <= now.as_nanos() => limiter.admitted(|| now, permits),
-                    Ok(taken) => *this.waiting = Some(Box::new(Waiting::new(limiter, permits, taken))),
-                    Err(refusal) => {
-                        this.state.set(State::Done);
-                        return Poll::Ready(Err(limiter.refused(now, permits, refusal).into()));
-                    }
+            let op = op.take().expect("polled after a panic");
+            let permits = this.limits.permits();
+            let now = cx.read(limiter.clock());
+            let cx = *cx;
+            match limiter.shared().reserve(now.as_nanos(), permits, limiter.shared().timeout()) {
+                Ok(taken) if taken.due <= now.as_nanos() => {
+                    limiter.admitted(|| now, permits);
+                    let future = op.start(cx);
+                    this.state.set(State::Running { future });
+                }
+                Ok(taken) => {
+                    let waiting = Waiting::new(limiter, permits, taken);
+                    this.state.set(State::Waiting { op: Some(op), cx, waiting });
+                }
+                Err(refusal) => {
+                    this.state.set(State::Done);
+                    return Poll::Ready(Err(limiter.refused(now, permits, refusal).into()));
                 }
             }
-            if let Some(waiting) = this.waiting {
-                ready!(waiting.poll(task));
-                *this.waiting = None;
-                *cx = cx.after_a_wait();
-            }
-            let future = op.take().expect("polled after a panic").start(*cx);
+        }
+        if let StateProjection::Waiting { op, cx, waiting } = this.state.as_mut().project() {
+            ready!(waiting.poll(task));
+            let future = op.take().expect("polled after a panic").start(cx.after_a_wait());
             this.state.set(State::Running { future });
         }
         let StateProjection::Running { future } = this.state.as_mut().project() else { panic!("polled after its end") };

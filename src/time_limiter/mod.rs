@@ -8,7 +8,7 @@
 //! use std::time::Duration;
 //!
 //! let limiter = TimeLimiter::new("mail", time_limiter::Config::default().timeout_duration(Duration::from_millis(5)))?;
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let never = limiter.call(|| std::future::pending::<Result<(), std::io::Error>>()).await;
 //! assert!(never.unwrap_err().to_string().contains("gave the call up after 5ms"));
 //! # });

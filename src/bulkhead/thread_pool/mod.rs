@@ -7,7 +7,7 @@
 //! use resile::{ThreadPoolBulkhead, bulkhead::thread_pool};
 //!
 //! let pool = ThreadPoolBulkhead::new("images", thread_pool::Config::default().max_thread_pool_size(2))?;
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let size = pool.call(|| std::fs::metadata("Cargo.toml").map(|file| file.len())).await;
 //! assert!(size.unwrap() > 0);
 //! # });
@@ -43,7 +43,7 @@ use crate::{
 ///
 /// ```
 /// # use resile::{ThreadPoolBulkhead, TimeLimiter};
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let (limiter, pool) = (TimeLimiter::with_defaults("images"), ThreadPoolBulkhead::with_defaults("images"));
 /// let resized = limiter.call_flat(|| pool.call(|| Ok::<_, std::io::Error>(2 + 2))).await;
 /// assert_eq!(resized.unwrap(), 4);
