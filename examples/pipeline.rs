@@ -11,6 +11,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    io,
     time::Duration,
 };
 
@@ -20,10 +21,6 @@ use resile::{
     circuit_breaker::{self, State},
     rate_limiter, retry, time_limiter,
 };
-
-#[derive(Debug, thiserror::Error)]
-#[error("the warehouse cannot be reached")]
-struct Unreachable;
 
 /// How many pieces there are.
 #[derive(Debug, PartialEq)]
@@ -55,14 +52,14 @@ impl Warehouse {
         self.asked.set(0);
     }
 
-    async fn stock(&self) -> Result<Stock, Unreachable> {
+    async fn stock(&self) -> Result<Stock, io::Error> {
         self.asked.set(self.asked.get() + 1);
         let mood = self.next.borrow_mut().pop_front().unwrap_or(Mood::Well);
         match mood {
             Mood::Well => {}
             Mood::Slow => self.clock.sleep(Duration::from_millis(400)).await,
             Mood::Hanging => std::future::pending().await,
-            Mood::Down => return Err(Unreachable),
+            Mood::Down => return Err(io::Error::other("the warehouse cannot be reached")),
         }
         Ok(Stock::Now(17))
     }
@@ -100,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let bulkhead = Bulkhead::new("warehouse", bulkhead::Config::default().max_concurrent_calls(1).clock(&clock))?;
     let last_rejection = RefCell::new(None);
-    let fallback = Fallback::value(|error: Error<Unreachable>| {
+    let fallback = Fallback::value(|error: Error<io::Error>| {
         println!("  the fallback answers, since {error}");
         last_rejection.replace(error.into_inner().err());
         Ok(Stock::Yesterday(20))
@@ -113,7 +110,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let began = clock.now();
         let stock = guard.call(|| warehouse.stock()).await?;
         println!("  {stock:?}, after {:?}", clock.now().saturating_duration_since(began));
-        Ok::<_, Error<Unreachable>>(stock)
+        Ok::<_, Error<io::Error>>(stock)
     };
 
     clock.block_on(async {

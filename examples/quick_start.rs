@@ -108,7 +108,8 @@ async fn main() -> Result<(), BoxError> {
         Some(path) => PathBuf::from(path),
         None => std::env::current_exe()?.with_extension("svg"),
     };
-    chart::draw(&path, &timeline)?;
+    let settings = "window: the last 20 calls; slow: over 100 ms; open for 400 ms, then five trial calls";
+    chart::draw(&path, settings, &timeline)?;
     println!("The time line is drawn in {}", path.display());
 
     // What was told came true.

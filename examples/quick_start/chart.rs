@@ -62,12 +62,14 @@ fn kind_look(kind: CallKind) -> (&'static str, RGBColor) {
 }
 
 /// Draws `timeline` into an SVG file.
-pub(crate) fn draw(path: &Path, timeline: &Timeline) -> Result<(), BoxError> {
-    let root = SVGBackend::new(path, (WIDTH, 800)).into_drawing_area();
+pub(crate) fn draw(path: &Path, settings: &str, timeline: &Timeline) -> Result<(), BoxError> {
+    let root = SVGBackend::new(path, (WIDTH, 820)).into_drawing_area();
     root.fill(&WHITE)?;
     let title = text(26, INK).pos(Pos::new(HPos::Left, VPos::Top));
     root.draw(&Text::new("A circuit breaker around an HTTP call", (LEFT as i32, 14), title))?;
-    let (_, below) = root.split_vertically(52);
+    let subtitle = text(15, INK).pos(Pos::new(HPos::Left, VPos::Top));
+    root.draw(&Text::new(settings, (LEFT as i32, 48), subtitle))?;
+    let (_, below) = root.split_vertically(72);
     let (bands, below) = below.split_vertically(104);
     let (rates, calls) = below.split_vertically(330);
     draw_bands(&bands, timeline)?;

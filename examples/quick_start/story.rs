@@ -134,6 +134,8 @@ impl Story {
     pub(crate) fn end(&self) -> Timeline {
         let mut timeline = Timeline::default();
         self.write(|written| timeline = std::mem::take(written));
+        // Two threads may have told of two transitions the other way round.
+        timeline.states.sort_by(|one, other| one.0.total_cmp(&other.0));
         Timeline { end: self.now(), ..timeline }
     }
 }
