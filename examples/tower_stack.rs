@@ -54,10 +54,9 @@ async fn refuse(error: Error<Infallible>) -> impl IntoResponse {
     let Error::Rejected(rejected) = error;
     let status = StatusCode::from_u16(rejected.http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     // A bulkhead cannot know when there will be room: a second is a fair guess.
-    let wait = rejected.retry_after().unwrap_or(Duration::from_secs(1));
-    let whole_seconds = wait.as_secs_f64().ceil();
+    let seconds = rejected.retry_after_secs().unwrap_or(1);
     println!("  server: {} since {rejected}", status.as_u16());
-    (status, AppendHeaders([(RETRY_AFTER, whole_seconds.to_string())]), rejected.to_string())
+    (status, AppendHeaders([(RETRY_AFTER, seconds.to_string())]), rejected.to_string())
 }
 
 /// What the client gets.

@@ -513,11 +513,11 @@ impl fmt::Display for RetriesExhausted {
     }
 }
 
-/// Rounded up to three digits: who comes back then does not come too early.
+/// Rounded to three digits, for people; programs ask `retry_after`.
 fn readable(wait: Duration) -> Duration {
     let nanos = wait.as_nanos();
     let unit = 10_u128.pow(nanos.checked_ilog10().unwrap_or(0).saturating_sub(2));
-    u64::try_from(nanos.div_ceil(unit) * unit).map_or(wait, Duration::from_nanos)
+    u64::try_from((nanos + unit / 2) / unit * unit).map_or(wait, Duration::from_nanos)
 }
 
 /// A rate with at most one decimal.
@@ -634,19 +634,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_short_and_never_too_early() {
+    fn what_is_printed_is_short() {
         let open = CircuitOpen::new("mail", State::Open);
         let open = open.with_numbers(
             State::Open,
             [Some(54.545_456), Some(0.0)],
             11,
-            Some(Duration::from_nanos(59_900_000_001)),
+            Some(Duration::from_nanos(59_960_000_001)),
         );
         let prefix = "circuit breaker 'mail' is OPEN and does not permit further calls";
         assert_eq!(open.to_string(), format!("{prefix}; 54.5 % of 11 calls failed; retry after 60s"));
         assert_eq!(Rejected::from(open).retry_after_secs(), Some(60));
         let shortly = CircuitOpen::new("mail", State::Open).with_retry_after(Duration::from_nanos(1_234_001));
-        assert_eq!(shortly.to_string(), format!("{prefix}; retry after 1.24ms"));
+        assert_eq!(shortly.to_string(), format!("{prefix}; retry after 1.23ms"));
         let trials = CircuitOpen::new("mail", State::HalfOpen).to_string();
         assert!(trials.ends_with("is HALF_OPEN and does not permit further calls; every trial call is taken"));
     }
