@@ -205,6 +205,11 @@ impl Rejected {
         }
     }
 
+    /// The same in whole seconds, rounded up, as the HTTP header `Retry-After` has it.
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+    }
+
     /// The HTTP status that tells a client the same: 429 for a rate limit, 503 for all else.
     pub fn http_status(&self) -> u16 {
         match self {
@@ -309,14 +314,17 @@ impl CircuitOpen {
 impl fmt::Display for CircuitOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "circuit breaker '{}' is {} and does not permit further calls", self.name, self.state())?;
+        if self.state() == State::HalfOpen {
+            return write!(f, "; every trial call is taken");
+        }
         if let Some(rate) = self.failure_rate() {
-            write!(f, "; {rate} % of {} calls failed", self.buffered_calls())?;
+            write!(f, "; {} % of {} calls failed", Tenths(rate), self.buffered_calls())?;
         }
         if let Some(rate) = self.slow_call_rate().filter(|rate| *rate > 0.0) {
-            write!(f, "; {rate} % were slow")?;
+            write!(f, "; {} % were slow", Tenths(rate))?;
         }
         match self.retry_after() {
-            Some(wait) => write!(f, "; retry after {wait:?}"),
+            Some(wait) => write!(f, "; retry after {:?}", readable(wait)),
             None => Ok(()),
         }
     }
@@ -437,7 +445,7 @@ impl fmt::Display for RateLimited {
         }
         write!(f, "; {} a period", self.limit_for_period())?;
         match self.retry_after() {
-            Some(wait) => write!(f, "; retry after {wait:?}"),
+            Some(wait) => write!(f, "; retry after {:?}", readable(wait)),
             None => write!(f, "; no wait would be enough"),
         }
     }
@@ -502,6 +510,22 @@ impl RetriesExhausted {
 impl fmt::Display for RetriesExhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "retry '{}' has used up all {} attempts", self.name, self.attempts())
+    }
+}
+
+/// Rounded to three digits, for people; programs ask `retry_after`.
+fn readable(wait: Duration) -> Duration {
+    let nanos = wait.as_nanos();
+    let unit = 10_u128.pow(nanos.checked_ilog10().unwrap_or(0).saturating_sub(2));
+    u64::try_from((nanos + unit / 2) / unit * unit).map_or(wait, Duration::from_nanos)
+}
+
+/// A rate with at most one decimal.
+struct Tenths(f32);
+
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ((self.0 * 10.0).round() / 10.0).fmt(f)
     }
 }
 
@@ -607,6 +631,24 @@ mod tests {
         let source = error.source().expect("a source");
         assert!(source.downcast_ref::<std::io::Error>().is_some());
         assert_eq!(error.to_string(), "reset");
+    }
+
+    #[test]
+    fn what_is_printed_is_short() {
+        let open = CircuitOpen::new("mail", State::Open);
+        let open = open.with_numbers(
+            State::Open,
+            [Some(54.545_456), Some(0.0)],
+            11,
+            Some(Duration::from_nanos(59_960_000_001)),
+        );
+        let prefix = "circuit breaker 'mail' is OPEN and does not permit further calls";
+        assert_eq!(open.to_string(), format!("{prefix}; 54.5 % of 11 calls failed; retry after 60s"));
+        assert_eq!(Rejected::from(open).retry_after_secs(), Some(60));
+        let shortly = CircuitOpen::new("mail", State::Open).with_retry_after(Duration::from_nanos(1_234_001));
+        assert_eq!(shortly.to_string(), format!("{prefix}; retry after 1.23ms"));
+        let trials = CircuitOpen::new("mail", State::HalfOpen).to_string();
+        assert!(trials.ends_with("is HALF_OPEN and does not permit further calls; every trial call is taken"));
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl fmt::Display for Event {
             EventKind::StateTransition { from, to, .. } => write!(f, " from {from} to {to}"),
             EventKind::FailureRateExceeded { failure_rate: rate }
             | EventKind::SlowCallRateExceeded { slow_call_rate: rate } => write!(f, " at {rate} %"),
-            EventKind::Retry { attempts, wait } => write!(f, " after {attempts} attempts, waiting {wait:?}"),
+            EventKind::Retry { attempts, wait } => write!(f, " after attempt {attempts}, waiting {wait:?}"),
             _ => Ok(()),
         }
     }

@@ -232,7 +232,7 @@ fn every_end_is_told() {
 
 /// A runtime of its own, since the call goes on in a task.
 fn on_a_runtime<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
 }
 
 #[test]

@@ -100,7 +100,8 @@ impl Retry {
     }
 
     /// The same retry with `condition` deciding, on every result, whether there is to be another attempt. It returns a
-    /// `bool` or a [`Decision`], which may name the wait; [`Decision::of`] is what holds where nothing else is said.
+    /// `bool` or a [`Decision`], which may name the wait; [`Decision::of`] is what holds where nothing else is said. Give
+    /// the result's type in the closure, or a function's generic parameters: they are not inferred from the call.
     ///
     /// ```
     /// # use resile::{Clock, Error, Retry, retry::{self, Decision}};
