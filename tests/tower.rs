@@ -15,11 +15,12 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use resile::{
-    BoxError, Clock, Error, ManualClock, Rejectable, Rejected, Retry, bulkhead, circuit_breaker, event::State, retry,
-    time_limiter,
+    BoxError, Clock, Error, ManualClock, Pipeline, Rejectable, Rejected, Retry, bulkhead, circuit_breaker,
+    event::State, retry, time_limiter,
 };
 use support::{
     Counter, Five, MS, SECOND, Yield, breaker, bulkhead, drive, five, poll_once, retry, taken, time_limiter,
@@ -489,13 +490,15 @@ fn cloned_services_share_the_state_of_the_policies() {
 #[tokio::test]
 async fn over_buffer_and_load_shed_a_rejection_is_still_found_in_a_boxed_error() {
     let clock = Clock::manual();
-    let (inner, outer) = (five(&clock), five(&clock));
+    let inner = five(&clock);
     inner.policies().1.transition_to_forced_open().unwrap();
+    let at_once = retry(retry::Config::default().wait_duration(Duration::ZERO).clock(&clock));
+    let outer = Pipeline::new((at_once, breaker(circuit_breaker::Config::default().clock(&clock))));
     let guarded = inner.layer(service_fn(|order: u32| ready(Ok::<_, Error<io::Error>>(order))));
     let mut client = outer.layer(LoadShed::new(Buffer::new(guarded, 4)));
     let refused: BoxError = client.call(1).await.unwrap_err();
     assert!(matches!(refused.rejected(), Some(Rejected::CircuitOpen(open)) if open.state() == State::ForcedOpen));
-    // And so by the breaker and the retry around them.
+    // It is found by the breaker and the retry around them.
     assert_eq!(outer.policies().1.metrics().buffered_calls, 0);
     assert_eq!(outer.policies().0.metrics().total_calls, 1);
 }
