@@ -18,6 +18,9 @@
 //! never becomes ready falls under a time limit, and an open breaker does not ask it at all. The inner service's error
 //! type is kept; it must be [`Rejectable`]. A foreign error enters at the bottom of the stack with
 //! `.map_err(resile::Error::Inner)`.
+//!
+//! Where the compiler only says that a stack does not satisfy `_: Service<_>`, let it say why by naming the request:
+//! `fn check(client: &impl Service<u32>) {}`.
 
 use std::{
     fmt,

@@ -134,8 +134,8 @@ pub trait Operation {
 /// Admission happens when the future is first polled; a future that is never polled holds nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot guard this call",
-    note = "`Retry` guards calls that can be repeated: the closure must be `Fn + Clone`, so it may neither give away what it captured nor change it",
-    note = "clone what the call consumes inside the closure, or leave `Retry` out"
+    label = "no policy for it",
+    note = "policies are the handles of `resile` and references to them, an `Option` of a policy, tuples of one to eight, and pipelines"
 )]
 pub trait Policy<Op: Operation> {
     /// The guarded call.
