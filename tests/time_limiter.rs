@@ -192,12 +192,12 @@ fn the_time_of_each_call_may_be_given_by_a_function() {
 fn a_blocking_call_that_took_too_long_is_timed_out_afterwards() {
     let (limiter, clock) = limiter(SECOND);
     let slow = limiter.call_blocking(|| {
-        clock.advance(SECOND);
+        clock.advance(SECOND + Duration::from_nanos(1));
         Ok::<_, ()>("late")
     });
     assert_eq!(timed_out(slow), SECOND);
     let quick = limiter.call_blocking(|| {
-        clock.advance(SECOND - Duration::from_nanos(1));
+        clock.advance(SECOND);
         Ok::<_, ()>("in time")
     });
     assert_eq!(quick, Ok("in time"));

@@ -73,7 +73,7 @@ impl<L: Limits, Op: Operation> Future for Call<L, Op> {
                         *this.sleep = None;
                         // Within one poll nothing can interrupt a closure; afterwards its time can be told.
                         let spent = this.started.filter(|_| *this.blocking);
-                        if spent.is_some_and(|at| clock.now() >= at.saturating_add(*this.timeout)) {
+                        if spent.is_some_and(|at| clock.now() > at.saturating_add(*this.timeout)) {
                             break;
                         }
                         if limiter.source().listening() {
