@@ -269,8 +269,10 @@ impl ManualClock {
                 return output;
             }
             if !woken.take() {
-                match self.next_wake() {
-                    Some(wait) => self.advance(wait),
+                let next = self.0.timers.lock().next_deadline();
+                match next {
+                    // To the moment, not by the time until it: another thread may have advanced meanwhile.
+                    Some(deadline) => self.advance_to(Instant(deadline)),
                     None => woken.wait(),
                 }
             }
