@@ -21,6 +21,9 @@ use crate::{
 /// How many idle transitions are made one by one before the rest is worked out at once.
 const STEPS_ONE_BY_ONE: u32 = 256;
 
+/// The bits of a generation that a ticket is known by: as many as [`Word`](super::shared::Word) has room for.
+pub(super) const GENERATION_MASK: u64 = (1 << 36) - 1;
+
 /// A call that was admitted, and in which generation of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ticket {
@@ -379,7 +382,7 @@ impl Core {
 
     /// Whether the ticket is of the current state; a trial call's place is free afterwards.
     fn take_back(&mut self, ticket: &Ticket) -> bool {
-        if ticket.generation != self.generation {
+        if (ticket.generation ^ self.generation) & GENERATION_MASK != 0 {
             return false;
         }
         if ticket.trial == 0 {
