@@ -370,7 +370,11 @@ impl Core {
             (State::Closed | State::MetricsOnly, _) => {
                 self.window.record(now, outcome == Outcome::Failure, slow);
                 self.evaluate();
-                self.open_by_result(verdict);
+                match (self.state, verdict.open_for) {
+                    // The rates have opened it, but the result knows better for how long.
+                    (State::Open, Some(wait)) => self.open_until(wait),
+                    _ => self.open_by_result(verdict),
+                }
             }
         }
     }
