@@ -174,7 +174,7 @@ impl Shared {
     }
 
     /// Looks inside at `now`, after all transitions that are due. `ask` tells the wait of the open state where only code
-    /// of the user's can; it is called without the lock.
+    /// of the user's can; it is called without the lock, and by one thread only.
     pub(super) fn look<R>(
         &self,
         now: Instant,
@@ -192,12 +192,12 @@ impl Shared {
             if let Some((asked, wait)) = answer.take() {
                 core.answer(asked, wait);
             }
-            let mut asked = core.settle().err();
+            let mut asked = core.settle();
             core.count_not_permitted_from(self.not_permitted());
             if asked.is_none() {
                 if let Some(decide) = decide.take() {
                     decided = Some(decide(core));
-                    asked = core.asks();
+                    asked = core.ask();
                 }
             }
             drop(held);
