@@ -4,10 +4,11 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use resile::{
     CircuitBreaker, CircuitOpen, IntervalFunction, ManualClock, Outcome, Rejected, Subscription, Verdict,
@@ -489,18 +490,17 @@ impl Model {
     fn steer(&mut self, to: State, open_for: Option<u64>) -> Result<(), (State, State)> {
         self.settle();
         let from = self.state;
-        let legal = match (from, to) {
-            (State::Closed, State::HalfOpen) => false,
-            (State::MetricsOnly, State::Open | State::HalfOpen) => false,
-            _ => true,
-        };
+        let illegal = matches!(
+            (from, to),
+            (State::Closed, State::HalfOpen) | (State::MetricsOnly, State::Open | State::HalfOpen)
+        );
         match open_for {
-            _ if !legal => {}
+            _ if illegal => {}
             Some(wait) => self.open_for(wait),
             None => self.go_to(to, self.now),
         }
         self.publish();
-        if legal { Ok(()) } else { Err((from, to)) }
+        if illegal { Err((from, to)) } else { Ok(()) }
     }
 
     /// Neither asks for the configured wait nor counts the attempt.
@@ -626,8 +626,7 @@ impl Run {
         let breaker = settings.breaker(&clock);
         let events = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&events);
-        let listener =
-            move |event: &resile::Event| heard.lock().unwrap().push((event.at.as_nanos(), event.kind.clone()));
+        let listener = move |event: &resile::Event| heard.lock().push((event.at.as_nanos(), event.kind.clone()));
         let subscription = settings.listened_to.then(|| breaker.on_event(listener));
         Self { clock, breaker, model: Model::new(settings), calls: Vec::new(), events, _subscription: subscription }
     }
@@ -727,7 +726,7 @@ impl Run {
                 prop_assert_eq!(self.breaker.state(), seen.state);
             }
         }
-        let heard = std::mem::take(&mut *self.events.lock().unwrap());
+        let heard = std::mem::take(&mut *self.events.lock());
         let published = std::mem::take(&mut self.model.published);
         // Of a long idle chain only the beginning is published; until it has been, the rest cannot be compared.
         if self.model.some_unseen {
