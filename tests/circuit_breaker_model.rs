@@ -853,6 +853,35 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Results on the one hand, seconds that pass on the other, and little else: what a closed circuit sees.
+fn step_of_a_closed_circuit() -> impl Strategy<Value = Step> {
+    let outcome = prop_oneof![3 => Just(Outcome::Success), 1 => Just(Outcome::Failure)];
+    let elapsed = prop_oneof![4 => Just(Some(0)), 1 => Just(Some(u64::MAX - 1))];
+    prop_oneof![
+        6 => Just(Step::Acquire),
+        6 => (outcome, elapsed)
+            .prop_map(|(outcome, elapsed)| Step::Finish { which: 0, outcome, elapsed, opens: Opens::No }),
+        2 => (-1_i64..2).prop_map(|offset| Step::AdvanceToBoundary { which: 0, offset }),
+        1 => Just(Step::Reset),
+    ]
+}
+
+fn compare(settings: Settings, steps: Vec<(Step, bool)>) -> Result<(), TestCaseError> {
+    let mut run = Run::new(settings);
+    run.look()?;
+    for (step, look) in steps {
+        run.step(&step)?;
+        // Looking makes what is due; that must come to the same whether or not anybody looks.
+        if look {
+            run.look()?;
+        }
+    }
+    while !run.calls.is_empty() {
+        run.step(&Step::Drop { which: 0 })?;
+    }
+    run.look()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -861,18 +890,22 @@ proptest! {
         settings in settings(),
         steps in proptest::collection::vec((step(), any::<bool>()), 1..150),
     ) {
-        let mut run = Run::new(settings);
-        run.look()?;
-        for (step, look) in steps {
-            run.step(&step)?;
-            // Looking makes what is due; that must come to the same whether or not anybody looks.
-            if look {
-                run.look()?;
-            }
-        }
-        while !run.calls.is_empty() {
-            run.step(&Step::Drop { which: 0 })?;
-        }
-        run.look()?;
+        compare(settings, steps)?;
+    }
+
+    #[test]
+    fn a_closed_circuit_counts_what_the_rules_say(
+        mut settings in settings(),
+        size in prop_oneof![3 => 1_u32..5, 1 => 62_u32..67],
+        minimum in 1_u32..6,
+        failure_rate in 40.0_f32..100.0,
+        initial in prop_oneof![3 => Just(State::Closed), 1 => Just(State::MetricsOnly)],
+        steps in proptest::collection::vec((step_of_a_closed_circuit(), any::<bool>()), 1..250),
+    ) {
+        settings.size = size;
+        settings.minimum = Some(if settings.time_based { minimum } else { minimum.min(size) });
+        settings.failure_rate = failure_rate;
+        settings.initial = initial;
+        compare(settings, steps)?;
     }
 }
