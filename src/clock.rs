@@ -272,8 +272,10 @@ impl ManualClock {
                 return output;
             }
             if !woken.take() {
-                match self.next_wake() {
-                    Some(wait) => self.advance(wait),
+                let next = self.0.timers.lock().next_deadline();
+                match next {
+                    // To the moment, not by the time until it: another thread may have advanced meanwhile.
+                    Some(deadline) => self.advance_to(Instant(deadline)),
                     None => woken.wait(),
                 }
             }
@@ -348,6 +350,10 @@ impl Sleep {
             }
             #[cfg(feature = "test-util")]
             Sleeping::Tokio { deadline, sleep } => {
+                // tokio's own sleep rounds up to its next millisecond, also for a moment past.
+                if check && tokio_now() >= *deadline {
+                    return Poll::Ready(());
+                }
                 let zero = *TOKIO_ZERO - Duration::from_secs(1);
                 let sleep = sleep.get_or_insert_with(|| {
                     let wait = Duration::from_nanos(deadline.0);

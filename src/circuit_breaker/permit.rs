@@ -1,6 +1,6 @@
 use std::{borrow::Borrow, fmt, thread, time::Duration};
 
-use super::{CircuitBreaker, state::Ticket};
+use super::{CircuitBreaker, UNMEASURED, state::Ticket};
 use crate::{
     clock::nanos,
     error::Rejected,
@@ -52,7 +52,8 @@ impl<B: Borrow<CircuitBreaker>> PermitOf<B> {
     pub fn record_elapsed(mut self, elapsed: Duration, verdict: impl Into<Verdict>) {
         if let Some(ticket) = self.ticket.take() {
             let breaker = self.breaker.borrow();
-            breaker.finish_after(&ticket, verdict.into(), nanos(elapsed), breaker.now());
+            let elapsed = nanos(elapsed).min(UNMEASURED - 1);
+            breaker.finish_after(&ticket, verdict.into(), elapsed, breaker.now());
         }
     }
 

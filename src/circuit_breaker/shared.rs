@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::state::{Asked, Core, Rates, Refusal};
+use super::state::{Asked, Core, GENERATION_MASK, Rates, Refusal};
 use crate::{
     clock::Instant,
     event::State,
@@ -24,7 +24,6 @@ impl Word {
     const MAX_LEFT: u32 = (1 << Self::LEFT_BITS) - 1;
     const HELD: u64 = 1 << Self::LEFT_BITS;
     const GENERATION_SHIFT: u32 = Self::LEFT_BITS + 1;
-    const GENERATION_MASK: u64 = (1 << 36) - 1;
     const STATE_SHIFT: u32 = 61;
 
     fn new(state: State, generation: u64, left: u32) -> Self {
@@ -36,7 +35,7 @@ impl Word {
             State::ForcedOpen => 4,
             State::HalfOpen => 5,
         };
-        let generation = (generation & Self::GENERATION_MASK) << Self::GENERATION_SHIFT;
+        let generation = (generation & GENERATION_MASK) << Self::GENERATION_SHIFT;
         Self(state << Self::STATE_SHIFT | generation | u64::from(left.min(Self::MAX_LEFT)))
     }
 
@@ -59,7 +58,7 @@ impl Word {
 
     #[inline]
     pub(super) fn generation(self) -> u64 {
-        self.0 >> Self::GENERATION_SHIFT & Self::GENERATION_MASK
+        self.0 >> Self::GENERATION_SHIFT & GENERATION_MASK
     }
 
     fn is_held(self) -> bool {
@@ -127,7 +126,7 @@ impl Shared {
     pub(super) fn count_plain(&self, generation: u64, now: Instant) -> Counted {
         let mut word = self.word();
         loop {
-            if word.generation() != generation & Word::GENERATION_MASK || word.is_held() {
+            if word.generation() != generation & GENERATION_MASK || word.is_held() {
                 return Counted::LookInside;
             }
             if word.left() == 0 || now.as_nanos() > self.plain_until.load(Ordering::Relaxed) {
@@ -175,7 +174,7 @@ impl Shared {
     }
 
     /// Looks inside at `now`, after all transitions that are due. `ask` tells the wait of the open state where only code
-    /// of the user's can; it is called without the lock.
+    /// of the user's can; it is called without the lock, and by one thread only.
     pub(super) fn look<R>(
         &self,
         now: Instant,
@@ -193,12 +192,12 @@ impl Shared {
             if let Some((asked, wait)) = answer.take() {
                 core.answer(asked, wait);
             }
-            let mut asked = core.settle().err();
+            let mut asked = core.settle();
             core.count_not_permitted_from(self.not_permitted());
             if asked.is_none() {
                 if let Some(decide) = decide.take() {
                     decided = Some(decide(core));
-                    asked = core.asks();
+                    asked = core.ask();
                 }
             }
             drop(held);

@@ -21,6 +21,9 @@ use crate::{
 /// How many idle transitions are made one by one before the rest is worked out at once.
 const STEPS_ONE_BY_ONE: u32 = 256;
 
+/// The bits of a generation that a ticket is known by: as many as [`Word`](super::shared::Word) has room for.
+pub(super) const GENERATION_MASK: u64 = (1 << 36) - 1;
+
 /// A call that was admitted, and in which generation of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ticket {
@@ -95,6 +98,10 @@ pub(super) struct Core {
     entered: Instant,
     /// In the open state, the last moment at which calls are refused; `None` until that is known.
     last_refused: Option<Instant>,
+    /// The question that somebody is answering, so that nobody asks again meanwhile: least of all who answers.
+    asked: Option<Asked>,
+    /// Idle rounds made one by one since the last moment at which nothing was due.
+    rounds: u32,
     previous_wait: Option<Duration>,
     window: Window,
     trials: CountWindow,
@@ -162,6 +169,8 @@ impl Core {
             latest: now,
             entered: now,
             last_refused: None,
+            asked: None,
+            rounds: 0,
             previous_wait: None,
             window,
             trials: CountWindow::new(permitted),
@@ -230,42 +239,46 @@ impl Core {
 
     /// The wait that only code of the user's could tell, if it is still wanted.
     pub(super) fn answer(&mut self, asked: Asked, wait: Duration) {
-        if self.asks() == Some(asked) {
+        if self.unanswered() == Some(asked) {
             self.open_until(wait);
         }
     }
 
-    pub(super) fn asks(&self) -> Option<Asked> {
+    /// What is to be asked, once. Until the answer comes calls are refused, and no moment is named.
+    pub(super) fn ask(&mut self) -> Option<Asked> {
+        let unanswered = self.unanswered().filter(|unanswered| self.asked != Some(*unanswered))?;
+        self.asked = Some(unanswered);
+        self.asked
+    }
+
+    fn unanswered(&self) -> Option<Asked> {
         (self.state == State::Open && self.last_refused.is_none())
             .then_some(Asked { generation: self.generation, attempts: self.attempts })
     }
 
-    /// Makes the transitions that are due by now.
-    pub(super) fn settle(&mut self) -> Result<(), Asked> {
-        let mut steps = 0;
-        while let Some(due) = self.next_due()? {
-            if due > self.latest {
-                break;
-            }
+    /// Makes the transitions that are due by now, up to one whose moment must be asked for.
+    pub(super) fn settle(&mut self) -> Option<Asked> {
+        while let Some(due) = self.next_due().filter(|due| *due <= self.latest) {
             if self.state == State::Open {
-                steps += 1;
-                if steps > STEPS_ONE_BY_ONE {
+                self.rounds += 1;
+                if self.rounds > STEPS_ONE_BY_ONE {
                     self.skip_idle_rounds();
-                    steps = 0;
+                    self.rounds = 0;
                     continue;
                 }
             }
             self.make_due(due);
         }
-        Ok(())
+        let asked = self.ask();
+        if asked.is_none() {
+            self.rounds = 0;
+        }
+        asked
     }
 
-    fn next_due(&self) -> Result<Option<Instant>, Asked> {
-        Ok(match self.state {
+    fn next_due(&self) -> Option<Instant> {
+        match self.state {
             State::Open => {
-                if let Some(asked) = self.asks() {
-                    return Err(asked);
-                }
                 self.rules.automatic.then(|| just_after(self.last_refused())).filter(|due| *due < Instant::NEVER)
             }
             State::HalfOpen => {
@@ -273,7 +286,7 @@ impl Core {
                 [self.next_expiry(), given_up].into_iter().flatten().min()
             }
             _ => None,
-        })
+        }
     }
 
     fn next_expiry(&self) -> Option<Instant> {
@@ -367,7 +380,11 @@ impl Core {
             (State::Closed | State::MetricsOnly, _) => {
                 self.window.record(now, outcome == Outcome::Failure, slow);
                 self.evaluate();
-                self.open_by_result(verdict);
+                match (self.state, verdict.open_for) {
+                    // The rates have opened it, but the result knows better for how long.
+                    (State::Open, Some(wait)) => self.open_until(wait),
+                    _ => self.open_by_result(verdict),
+                }
             }
         }
         // What the result says holds also where the rates have opened the circuit because of it.
@@ -385,7 +402,7 @@ impl Core {
 
     /// Whether the ticket is of the current state; a trial call's place is free afterwards.
     fn take_back(&mut self, ticket: &Ticket) -> bool {
-        if ticket.generation != self.generation {
+        if (ticket.generation ^ self.generation) & GENERATION_MASK != 0 {
             return false;
         }
         if ticket.trial == 0 {
