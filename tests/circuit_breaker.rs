@@ -1143,6 +1143,22 @@ fn a_long_idle_chain_comes_to_the_same_as_one_looked_at_all_along() {
 }
 
 #[test]
+fn of_the_transitions_that_are_only_looked_at_the_last_thousand_are_published() {
+    let clock = Clock::manual();
+    let breaker = in_state(idle(&clock).wait_duration_in_open_state(MS), State::Open);
+    let heard = Heard::of(&breaker);
+    for _ in 0..3000 {
+        clock.advance(MS);
+        breaker.state();
+    }
+    assert_eq!(heard.take(), []);
+    let _ = refused(&breaker);
+    let names = heard.names();
+    assert_eq!(names.len(), 1024);
+    assert_eq!(names[1021..], ["OPEN>HALF_OPEN", "HALF_OPEN>OPEN", "NOT_PERMITTED"]);
+}
+
+#[test]
 fn a_long_idle_chain_with_a_wait_of_the_user_s_own_ends_too() {
     let clock = Clock::manual();
     let asked = Arc::new(AtomicU32::new(0));
@@ -1784,7 +1800,7 @@ fn a_rejection_tells_the_state_and_the_numbers_that_decided() {
     assert_eq!(
         open.to_string(),
         "circuit breaker 'orders' is OPEN and does not permit further calls; 75 % of 4 calls failed; 25 % were slow; \
-         retry after 3.000000001s"
+         retry after 3s"
     );
     let rejected = Rejected::from(open.clone());
     assert_eq!((rejected.retry_after(), rejected.http_status()), (open.retry_after(), 503));

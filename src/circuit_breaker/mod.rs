@@ -54,6 +54,7 @@ mod state;
 mod window;
 
 use std::{
+    collections::VecDeque,
     error::Error as StdError,
     fmt,
     future::Future,
@@ -369,7 +370,7 @@ impl CircuitBreaker {
         self.inner.shared.look(now, self.source().listening(), ask, decide)
     }
 
-    fn publish(&self, notes: Vec<Note>) {
+    fn publish(&self, notes: VecDeque<Note>) {
         for note in notes {
             self.source().publish_at(note.at, note.kind);
         }

@@ -21,6 +21,9 @@ use crate::{
 /// How many idle transitions are made one by one before the rest is worked out at once.
 const STEPS_ONE_BY_ONE: u32 = 256;
 
+/// How many events wait for the next call to publish them while the state is only looked at. The oldest make room.
+const MOST_NOTES: usize = 1024;
+
 /// The bits of a generation that a ticket is known by: as many as [`Word`](super::shared::Word) has room for.
 pub(super) const GENERATION_MASK: u64 = (1 << 36) - 1;
 
@@ -117,7 +120,7 @@ pub(super) struct Core {
     forget_not_permitted: bool,
     rng: fastrand::Rng,
     listening: bool,
-    notes: Vec<Note>,
+    notes: VecDeque<Note>,
 }
 
 /// The settings as the decision needs them.
@@ -184,7 +187,7 @@ impl Core {
             not_permitted_before: 0,
             forget_not_permitted: false,
             listening: false,
-            notes: Vec::new(),
+            notes: VecDeque::new(),
         };
         if config.initial_state == State::HalfOpen {
             core.attempts = 1;
@@ -216,7 +219,7 @@ impl Core {
         !self.notes.is_empty()
     }
 
-    pub(super) fn take_notes(&mut self) -> Vec<Note> {
+    pub(super) fn take_notes(&mut self) -> VecDeque<Note> {
         mem::take(&mut self.notes)
     }
 
@@ -380,11 +383,7 @@ impl Core {
             (State::Closed | State::MetricsOnly, _) => {
                 self.window.record(now, outcome == Outcome::Failure, slow);
                 self.evaluate();
-                match (self.state, verdict.open_for) {
-                    // The rates have opened it, but the result knows better for how long.
-                    (State::Open, Some(wait)) => self.open_until(wait),
-                    _ => self.open_by_result(verdict),
-                }
+                self.open_by_result(verdict);
             }
         }
         // What the result says holds also where the rates have opened the circuit because of it.
@@ -559,7 +558,10 @@ impl Core {
 
     fn note(&mut self, at: Instant, kind: EventKind) {
         if self.listening {
-            self.notes.push(Note { at, kind });
+            if self.notes.len() == MOST_NOTES {
+                self.notes.pop_front();
+            }
+            self.notes.push_back(Note { at, kind });
         }
     }
 
