@@ -271,6 +271,9 @@ impl Model {
     }
 
     fn note(&mut self, at: u64, kind: EventKind) {
+        if self.pending.len() == 1024 {
+            self.pending.remove(0);
+        }
         self.pending.push((at, kind));
     }
 
@@ -433,7 +436,12 @@ impl Model {
             );
         }
         match self.state {
-            State::HalfOpen if verdict.outcome != Outcome::Ignored => self.record_trial(now, failed, slow),
+            State::HalfOpen if verdict.outcome != Outcome::Ignored => {
+                self.record_trial(now, failed, slow);
+                if let (State::Open, Some(wait)) = (self.state, verdict.open_for) {
+                    self.open_until_after(wait.as_nanos() as u64);
+                }
+            }
             State::Closed | State::MetricsOnly => {
                 let was = self.state;
                 if verdict.outcome != Outcome::Ignored {
