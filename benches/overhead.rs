@@ -81,10 +81,12 @@ fn breaker(config: circuit_breaker::Config) -> CircuitBreaker {
 fn circuit_breaker(c: &mut Criterion) {
     let mut group = c.benchmark_group("circuit_breaker");
     let config = circuit_breaker::Config::default;
+    let minute = config().sliding_window_type(circuit_breaker::SlidingWindowType::TimeBased).sliding_window_size(60);
     let configs = [
         ("count", config()),
         ("count_no_slow_calls", config().slow_call_duration_threshold(None)),
-        ("time", config().sliding_window_type(circuit_breaker::SlidingWindowType::TimeBased).sliding_window_size(60)),
+        ("time", minute.clone()),
+        ("time_no_slow_calls", minute.slow_call_duration_threshold(None)),
     ];
     for (name, config) in configs {
         let closed = breaker(config.clone());
