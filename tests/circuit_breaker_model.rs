@@ -104,8 +104,8 @@ impl Settings {
         CircuitBreaker::new("model", config).expect("settings that can be")
     }
 
-    fn reads_clock(&self) -> bool {
-        self.time_based || self.slow_above.is_some()
+    fn is_measured(&self) -> bool {
+        self.slow_above.is_some()
     }
 
     fn is_slow(&self, elapsed: Option<u64>) -> bool {
@@ -746,7 +746,7 @@ impl Run {
     }
 
     fn measured(&self, call: Call) -> Option<u64> {
-        self.model.settings.reads_clock().then_some(self.model.now - call.started)
+        self.model.settings.is_measured().then_some(self.model.now - call.started)
     }
 
     fn look(&mut self) -> Result<(), TestCaseError> {

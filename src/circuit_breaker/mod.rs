@@ -93,7 +93,10 @@ pub struct CircuitBreaker {
 struct Inner {
     source: Source,
     config: Config,
-    reads_clock: bool,
+    /// Whether the start of a call is read: where a call can be slow.
+    reads_start: bool,
+    /// Whether its end is read: also where the window is one over time.
+    reads_end: bool,
     /// The slow-call threshold in nanoseconds; the end of time where no call is slow.
     slow_above: u64,
     shared: Shared,
@@ -179,10 +182,11 @@ impl CircuitBreaker {
     fn build(name: Name, config: Config) -> Self {
         let shared = Shared::new(Core::new(&config, config.clock.now()));
         let time_based = config.sliding_window_type == SlidingWindowType::TimeBased;
-        let reads_clock = time_based || config.slow_call_duration_threshold.is_some();
+        let reads_start = config.slow_call_duration_threshold.is_some();
+        let reads_end = reads_start || time_based;
         let slow_above = config.slow_call_duration_threshold.map_or(u64::MAX, nanos);
         let source = Source::new(name, PolicyKind::CircuitBreaker);
-        let breaker = Self { inner: Arc::new(Inner { source, config, reads_clock, slow_above, shared }) };
+        let breaker = Self { inner: Arc::new(Inner { source, config, reads_start, reads_end, slow_above, shared }) };
         // An initial state of open may have a wait that only code of the user's can tell.
         breaker.look(breaker.now(), |_| ());
         breaker
@@ -196,10 +200,11 @@ impl CircuitBreaker {
     /// The state now. Asking changes nothing: without the automatic transition an open circuit stays open until a call
     /// comes, however long ago its wait ended.
     pub fn state(&self) -> State {
-        let state = self.inner.shared.word().state();
-        match state {
+        let word = self.inner.shared.word();
+        match word.state() {
             State::Open | State::HalfOpen => self.look(self.now(), |core| core.state()),
-            _ => state,
+            _ if word.is_held() => self.look(self.now(), |core| core.state()),
+            state => state,
         }
     }
 
@@ -385,7 +390,7 @@ impl CircuitBreaker {
         }
         ticket.generation = word.generation();
         ticket.trial = 0;
-        if self.inner.reads_clock {
+        if self.inner.reads_start {
             ticket.started = cx.read(&self.inner.config.clock);
         }
         Ok(())
@@ -403,7 +408,7 @@ impl CircuitBreaker {
             }
             None => {
                 let (admitted, notes) =
-                    self.look(now, |core| (core.acquire(self.inner.reads_clock), core.take_notes()));
+                    self.look(now, |core| (core.acquire(self.inner.reads_start), core.take_notes()));
                 if admitted.is_err() {
                     self.inner.shared.count_not_permitted();
                 }
@@ -430,12 +435,9 @@ impl CircuitBreaker {
     /// can change by it.
     #[inline(always)]
     fn finish(&self, ticket: &Ticket, verdict: Verdict) {
-        if self.inner.reads_clock {
-            let now = self.now();
-            self.finish_after(ticket, verdict, now.as_nanos().saturating_sub(ticket.started.as_nanos()), now);
-        } else {
-            self.finish_after(ticket, verdict, UNMEASURED, Instant::default());
-        }
+        let now = if self.inner.reads_end { self.now() } else { Instant::default() };
+        let elapsed = now.as_nanos().saturating_sub(ticket.started.as_nanos());
+        self.finish_after(ticket, verdict, if self.inner.reads_start { elapsed } else { UNMEASURED }, now);
     }
 
     #[inline(always)]
@@ -469,7 +471,7 @@ impl CircuitBreaker {
 
     /// Gives back what a call held that ends without a result.
     fn cancel(&self, ticket: &Ticket) {
-        if self.inner.config.record_cancelled_slow_calls && self.inner.reads_clock {
+        if self.inner.config.record_cancelled_slow_calls && self.inner.reads_start {
             let elapsed = self.now().as_nanos().saturating_sub(ticket.started.as_nanos());
             if elapsed > self.inner.slow_above {
                 return self.finish_by_looking(ticket, Outcome::Success.into(), true, elapsed);

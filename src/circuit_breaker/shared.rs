@@ -1,11 +1,13 @@
-//! What the threads share: the whole state behind a short lock, and one word that answers most calls without it.
+//! What the threads share: the whole state behind a short lock, and a few words that answer most calls without it.
 //!
-//! The word says the state, the generation, and how many plain successes (neither failed nor slow) may still be counted
-//! without a look inside, because they can change nothing but the number of calls. Counting one takes a single
-//! compare-and-swap, which fails if the generation has changed, so a late result is never counted. Whoever needs more takes
-//! the lock, marks the word as held, which turns the others to the lock too, and first counts the successes of the run so
-//! far. So all results have one order, and the rates are exact.
+//! Each word says the state, the generation, and how many plain successes (neither failed nor slow) may still be counted
+//! in it without a look inside, because together they can change nothing but the number of calls. Counting one takes a
+//! single compare-and-swap in the thread's own word, which fails if the generation has changed, so a late result is never
+//! counted, and threads do not meet. Whoever needs more takes the lock, marks every word as held, which turns the others
+//! to the lock too, and first counts the successes so far. So all results have one order, and the rates are exact.
 
+#[cfg(not(resile_loom))]
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::state::{Asked, Core, GENERATION_MASK, Rates, Refusal};
@@ -53,7 +55,7 @@ impl Word {
     /// Whether calls are admitted without a look inside.
     #[inline]
     pub(super) fn admits(self) -> bool {
-        self.0 >> Self::STATE_SHIFT <= 2
+        self.0 >> Self::STATE_SHIFT <= 2 && !self.is_held()
     }
 
     #[inline]
@@ -61,7 +63,9 @@ impl Word {
         self.0 >> Self::GENERATION_SHIFT & GENERATION_MASK
     }
 
-    fn is_held(self) -> bool {
+    /// Whether somebody is changing the state just now.
+    #[inline]
+    pub(super) fn is_held(self) -> bool {
         self.0 & Self::HELD != 0
     }
 
@@ -81,10 +85,33 @@ pub(super) enum Counted {
     LookInside,
 }
 
+/// How many words there are: a power of two.
+const CELLS: usize = if cfg!(resile_loom) { 2 } else { 4 };
+
+/// A word on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Cell(AtomicU64);
+
+/// The word that this thread counts in. Threads take turns, so that few share one.
+#[inline]
+fn own_cell() -> usize {
+    #[cfg(not(resile_loom))]
+    {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static TURN: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        TURN.with(|turn| turn % CELLS)
+    }
+    #[cfg(resile_loom)]
+    0
+}
+
 #[derive(Debug)]
 pub(super) struct Shared {
-    word: AtomicU64,
-    /// The last moment of the run of plain successes.
+    cells: [Cell; CELLS],
+    /// The last moment at which plain successes may be counted so.
     plain_until: AtomicU64,
     not_permitted: AtomicU64,
     /// In the open state, the last moment of a refusal.
@@ -98,19 +125,20 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Inner {
     core: Core,
-    granted: u32,
+    /// How many plain successes each word was given.
+    granted: [u32; CELLS],
 }
 
 impl Shared {
     pub(super) fn new(core: Core) -> Self {
         let shared = Self {
-            word: AtomicU64::new(0),
+            cells: Default::default(),
             plain_until: AtomicU64::new(0),
             not_permitted: AtomicU64::new(0),
             last_refused: AtomicU64::new(0),
             rates: AtomicU64::new(0),
             calls: AtomicU64::new(0),
-            inner: Mutex::new(Inner { core, granted: 0 }),
+            inner: Mutex::new(Inner { core, granted: [0; CELLS] }),
         };
         drop(shared.hold());
         shared
@@ -118,13 +146,23 @@ impl Shared {
 
     #[inline]
     pub(super) fn word(&self) -> Word {
-        Word(self.word.load(Ordering::Acquire))
+        self.word_in(own_cell())
+    }
+
+    #[inline]
+    fn word_in(&self, cell: usize) -> Word {
+        Word(self.cells[cell].0.load(Ordering::Acquire))
     }
 
     /// Counts a plain success of a call admitted in `generation` that finished at `now`, if that needs no look inside.
     #[inline(always)]
     pub(super) fn count_plain(&self, generation: u64, now: Instant) -> Counted {
-        let mut word = self.word();
+        self.count_plain_in(own_cell(), generation, now)
+    }
+
+    #[inline(always)]
+    fn count_plain_in(&self, cell: usize, generation: u64, now: Instant) -> Counted {
+        let mut word = self.word_in(cell);
         loop {
             if word.generation() != generation & GENERATION_MASK || word.is_held() {
                 return Counted::LookInside;
@@ -134,7 +172,8 @@ impl Shared {
                 return if unwatched { Counted::Unwatched } else { Counted::LookInside };
             }
             // Success publishes nothing but the count itself, and the count is read by whoever holds the word.
-            match self.word.compare_exchange_weak(word.0, word.0 - 1, Ordering::AcqRel, Ordering::Acquire) {
+            let (counted, held) = (word.0 - 1, &self.cells[cell].0);
+            match held.compare_exchange_weak(word.0, counted, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Counted::Yes,
                 Err(changed) => word = Word(changed),
             }
@@ -143,7 +182,11 @@ impl Shared {
 
     /// Refuses without a look inside, if the state is sure to.
     pub(super) fn refuse(&self, now: Instant) -> Option<Refusal> {
-        let word = self.word();
+        self.refuse_in(own_cell(), now)
+    }
+
+    fn refuse_in(&self, cell: usize, now: Instant) -> Option<Refusal> {
+        let word = self.word_in(cell);
         let state = word.state();
         let last_refused = self.last_refused.load(Ordering::Acquire);
         let refuses = match state {
@@ -153,7 +196,7 @@ impl Shared {
         };
         let (rates, calls) = (self.rates.load(Ordering::Acquire), self.calls.load(Ordering::Acquire));
         // The numbers are of one state only if the word has stood still meanwhile.
-        if !refuses || word.is_held() || self.word() != word {
+        if !refuses || word.is_held() || self.word_in(cell) != word {
             return None;
         }
         let rate = |bits: u32| Some(f32::from_bits(bits)).filter(|rate| !rate.is_nan());
@@ -214,15 +257,17 @@ impl Shared {
 
     fn hold(&self) -> Held<'_> {
         let mut inner = self.inner.lock();
-        let word = Word(self.word.fetch_or(Word::HELD, Ordering::AcqRel));
-        let plain = inner.granted - word.left();
-        inner.core.record_plain(plain);
-        inner.granted = 0;
+        let Inner { core, granted } = &mut *inner;
+        for (cell, granted) in self.cells.iter().zip(granted) {
+            let word = Word(cell.0.fetch_or(Word::HELD, Ordering::AcqRel));
+            core.record_plain(*granted - word.left());
+            *granted = 0;
+        }
         Held { shared: self, inner }
     }
 }
 
-/// The lock, and the word marked as held until this is dropped.
+/// The lock, and every word marked as held until this is dropped.
 struct Held<'a> {
     shared: &'a Shared,
     inner: MutexGuard<'a, Inner>,
@@ -241,8 +286,8 @@ impl Drop for Held<'_> {
         let core = &mut inner.core;
         core.count_not_permitted_from(shared.not_permitted());
         let (run, until) = core.plain_run();
-        let word = Word::new(core.state(), core.generation(), run);
-        inner.granted = word.left();
+        let words = shares(run, own_cell()).map(|share| Word::new(core.state(), core.generation(), share));
+        inner.granted = words.map(Word::left);
         // What is still to be published goes first: the next call must look inside.
         let last_refused = if core.has_notes() { 0 } else { core.last_refused().as_nanos() };
         let rates = core.entered_with();
@@ -251,8 +296,21 @@ impl Drop for Held<'_> {
         shared.last_refused.store(last_refused, Ordering::Release);
         shared.rates.store(bits(rates.failure) << 32 | bits(rates.slow), Ordering::Release);
         shared.calls.store(rates.calls.into(), Ordering::Release);
-        shared.word.store(word.0, Ordering::Release);
+        for (cell, word) in shared.cells.iter().zip(words) {
+            cell.0.store(word.0, Ordering::Release);
+        }
     }
+}
+
+/// Divides a run between the words. Of a short one most goes to the thread that is here already.
+fn shares(run: u32, own: usize) -> [u32; CELLS] {
+    let others = match run {
+        u32::MAX => run / CELLS as u32,
+        _ => run / (2 * CELLS as u32),
+    };
+    let mut shares = [others; CELLS];
+    shares[own] = run - others * (CELLS as u32 - 1);
+    shares
 }
 
 #[cfg(all(test, resile_loom))]
@@ -266,6 +324,13 @@ mod models {
         outcome::{Outcome, Verdict},
     };
 
+    /// Every order of steps with at most three preemptions: without a bound some of these take minutes.
+    fn explore(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
     const NOW: Instant = Instant::from_nanos(1_000);
     const WAIT: Duration = Duration::from_nanos(100);
 
@@ -278,28 +343,28 @@ mod models {
         shared.look(NOW, false, |_| WAIT, decide)
     }
 
-    fn acquire(shared: &Shared) -> Option<Ticket> {
-        let word = shared.word();
+    fn acquire(shared: &Shared, cell: usize) -> Option<Ticket> {
+        let word = shared.word_in(cell);
         if word.admits() {
             return Some(Ticket { generation: word.generation(), ..Ticket::default() });
         }
-        match shared.refuse(NOW) {
+        match shared.refuse_in(cell, NOW) {
             Some(_) => None,
             None => look(shared, |core| core.acquire(false)).ok(),
         }
     }
 
-    fn finish(shared: &Shared, ticket: &Ticket, outcome: Outcome) {
+    fn finish(shared: &Shared, cell: usize, ticket: &Ticket, outcome: Outcome) {
         let plain = outcome == Outcome::Success && ticket.trial == 0;
-        if !plain || shared.count_plain(ticket.generation, NOW) == Counted::LookInside {
+        if !plain || shared.count_plain_in(cell, ticket.generation, NOW) == Counted::LookInside {
             look(shared, |core| core.finish(ticket, Verdict::from(outcome), false, None));
         }
     }
 
-    fn call(shared: &Shared, outcome: Outcome) -> bool {
-        let ticket = acquire(shared);
+    fn call(shared: &Shared, cell: usize, outcome: Outcome) -> bool {
+        let ticket = acquire(shared, cell);
         if let Some(ticket) = &ticket {
-            finish(shared, ticket, outcome);
+            finish(shared, cell, ticket, outcome);
         }
         ticket.is_some()
     }
@@ -314,15 +379,15 @@ mod models {
 
     #[test]
     fn every_result_is_counted_once() {
-        loom::model(|| {
+        explore(|| {
             let shared = shared(Config::default().sliding_window_size(8));
             let other = Arc::clone(&shared);
             let thread = thread::spawn(move || {
-                call(&other, Outcome::Success);
-                call(&other, Outcome::Success);
+                call(&other, 1, Outcome::Success);
+                call(&other, 1, Outcome::Success);
             });
-            call(&shared, Outcome::Failure);
-            call(&shared, Outcome::Success);
+            call(&shared, 0, Outcome::Failure);
+            call(&shared, 0, Outcome::Success);
             thread.join().unwrap();
             let totals = look(&shared, Core::view).totals;
             assert_eq!((totals.calls, totals.failed), (4, 1));
@@ -331,14 +396,14 @@ mod models {
 
     #[test]
     fn the_call_that_completes_the_minimum_is_looked_at() {
-        loom::model(|| {
+        explore(|| {
             let config = Config::default().sliding_window_size(8).minimum_number_of_calls(3);
             let shared = shared(config);
             let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || call(&other, Outcome::Failure));
-            call(&shared, Outcome::Success);
+            let thread = thread::spawn(move || call(&other, 1, Outcome::Failure));
+            call(&shared, 0, Outcome::Success);
             thread.join().unwrap();
-            call(&shared, Outcome::Failure);
+            call(&shared, 0, Outcome::Failure);
             assert_eq!(shared.word().state(), State::Open);
         });
     }
@@ -346,30 +411,30 @@ mod models {
     #[test]
     fn a_late_result_changes_nothing() {
         for outcome in [Outcome::Success, Outcome::Failure, Outcome::Ignored] {
-            loom::model(move || {
+            explore(move || {
                 let shared = shared(Config::default().sliding_window_size(2));
-                let ticket = acquire(&shared).expect("a closed circuit admits");
+                let ticket = acquire(&shared, 0).expect("a closed circuit admits");
                 let other = Arc::clone(&shared);
                 let thread = thread::spawn(move || {
                     look(&other, |core| core.transition_to(State::Open));
                     look(&other, |core| core.transition_to(State::Closed));
                 });
-                finish(&shared, &ticket, outcome);
+                finish(&shared, 0, &ticket, outcome);
                 thread.join().unwrap();
                 let view = look(&shared, Core::view);
                 assert_eq!((view.state, view.totals.calls), (State::Closed, 0));
-                assert_eq!(acquire(&shared).map(|ticket| ticket.generation), Some(2));
+                assert_eq!(acquire(&shared, 0).map(|ticket| ticket.generation), Some(2));
             });
         }
     }
 
     #[test]
     fn a_half_open_circuit_admits_no_more_than_permitted() {
-        loom::model(|| {
+        explore(|| {
             let shared = waited(1);
             let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || acquire(&other).is_some());
-            let mine = acquire(&shared).is_some();
+            let thread = thread::spawn(move || acquire(&other, 1).is_some());
+            let mine = acquire(&shared, 0).is_some();
             let theirs = thread.join().unwrap();
             assert!(mine ^ theirs, "one trial call is admitted, neither none nor two");
         });
@@ -377,29 +442,29 @@ mod models {
 
     #[test]
     fn from_half_open_some_transition_always_becomes_possible() {
-        loom::model(|| {
+        explore(|| {
             let shared = waited(1);
             let other = Arc::clone(&shared);
             let thread = thread::spawn(move || {
-                if let Some(ticket) = acquire(&other) {
+                if let Some(ticket) = acquire(&other, 1) {
                     look(&other, |core| core.cancel(&ticket));
                 }
             });
-            let decided = call(&shared, Outcome::Success);
+            let decided = call(&shared, 0, Outcome::Success);
             thread.join().unwrap();
-            assert!(decided || call(&shared, Outcome::Success), "the place that was given back is free");
+            assert!(decided || call(&shared, 0, Outcome::Success), "the place that was given back is free");
             assert_eq!(shared.word().state(), State::Closed);
         });
     }
 
     #[test]
     fn two_failures_open_the_circuit_once() {
-        loom::model(|| {
+        explore(|| {
             let config = Config::default().sliding_window_size(2).minimum_number_of_calls(1);
             let shared = shared(config);
             let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || call(&other, Outcome::Failure));
-            call(&shared, Outcome::Failure);
+            let thread = thread::spawn(move || call(&other, 1, Outcome::Failure));
+            call(&shared, 0, Outcome::Failure);
             thread.join().unwrap();
             let word = shared.word();
             assert!(matches!(word.state(), State::Open), "{word:?}");
@@ -409,16 +474,16 @@ mod models {
 
     #[test]
     fn a_refusal_tells_the_numbers_of_one_state() {
-        loom::model(|| {
+        explore(|| {
             let config = Config::default().sliding_window_size(1);
             let shared = shared(config);
-            call(&shared, Outcome::Failure);
+            call(&shared, 0, Outcome::Failure);
             let other = Arc::clone(&shared);
             let thread = thread::spawn(move || {
                 look(&other, |core| core.transition_to(State::Closed));
                 look(&other, |core| core.transition_to(State::ForcedOpen));
             });
-            if let Some(refusal) = shared.refuse(NOW) {
+            if let Some(refusal) = shared.refuse_in(1, NOW) {
                 let opened = refusal.state == State::Open;
                 assert_eq!(refusal.rates.failure, opened.then_some(100.0));
                 assert_eq!(refusal.rates.calls, u32::from(opened));
