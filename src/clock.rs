@@ -328,7 +328,13 @@ impl Sleep {
         match &mut self.0 {
             Sleeping::Queued { clock, deadline, key } => {
                 if let Some(waiting) = key {
-                    let still = clock.with_timers(|timers| timers.update(waiting, cx.waker()));
+                    let still = match clock.with_timers(|timers| timers.would_wake(waiting, cx.waker())) {
+                        Some(false) => {
+                            let mut waker = cx.waker().clone();
+                            clock.with_timers(|timers| timers.exchange(waiting, &mut waker))
+                        }
+                        known => known.is_some(),
+                    };
                     return if still {
                         Poll::Pending
                     } else {
@@ -403,9 +409,10 @@ impl Clock {
     }
 
     fn register(&self, deadline: Instant, waker: &Waker) -> Key {
+        let waker = waker.clone();
         match &self.0 {
-            Source::Manual(manual) => manual.timers.lock().insert(deadline.0, waker.clone()),
-            _ => timer::register(self, deadline, waker.clone()),
+            Source::Manual(manual) => manual.timers.lock().insert(deadline.0, waker),
+            _ => timer::register(self, deadline, waker),
         }
     }
 }

@@ -28,7 +28,6 @@ use std::{
     fmt,
     future::poll_fn,
     ops::Deref,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -41,7 +40,7 @@ use std::{
 use futures_core::Stream;
 use parking_lot::Mutex;
 
-use crate::clock::Instant;
+use crate::{clock::Instant, sync::contained};
 
 /// The kinds of policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -312,8 +311,8 @@ impl Listeners {
         let listeners: Vec<Listener> =
             self.inner.list.lock().listeners.iter().map(|(_, listener)| Arc::clone(listener)).collect();
         for listener in listeners {
-            // The listener's own panic hook has spoken; the call that is being observed goes on.
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
+            // The call that is being observed goes on, also where a listener that has ended itself panics as it goes.
+            contained(move || listener(event));
         }
     }
 
@@ -432,11 +431,13 @@ impl EventStream {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // Wakers are cloned and dropped outside the lock: they are the executor's code.
+        let waker = cx.waker().clone();
         let mut buffer = self.shared.lock();
         match buffer.events.pop_front() {
             Some(event) => Poll::Ready(event),
             None => {
-                let before = buffer.waker.replace(cx.waker().clone());
+                let before = buffer.waker.replace(waker);
                 drop(buffer);
                 drop(before);
                 Poll::Pending

@@ -19,6 +19,9 @@
 //! type is kept; it must be [`Rejectable`]. A foreign error enters at the bottom of the stack with
 //! `.map_err(resile::Error::Inner)`.
 //!
+//! What a policy tells the call inside it does not pass through a service: under a separate retry layer, every attempt is
+//! the first to the layers inside. Where the attempt matters, make one layer of a [`Pipeline`](crate::Pipeline).
+//!
 //! Where the compiler only says that a stack does not satisfy `_: Service<_>`, let it say why by naming the request:
 //! `fn check(client: &impl Service<u32>) {}`.
 

@@ -158,6 +158,22 @@ pub trait Policy<Op: Operation> {
 ///     async move { Ok::<_, std::io::Error>(sent) }
 /// });
 /// ```
+///
+/// And so is a closure that gives away what it captured:
+///
+/// ```compile_fail
+/// let retry = resile::Retry::with_defaults("orders");
+/// let order = String::from("an order");
+/// let call = retry.call(move || std::future::ready(Ok::<_, std::io::Error>(order)));
+/// ```
+///
+/// Without a retry it may:
+///
+/// ```
+/// let breaker = resile::CircuitBreaker::with_defaults("orders");
+/// let order = String::from("an order");
+/// let call = breaker.call(move || std::future::ready(Ok::<_, std::io::Error>(order)));
+/// ```
 pub struct Plain<F>(pub(crate) F);
 
 /// A closure that takes the [`Cx`] and returns a future, as `call_with` takes it. Its error becomes [`Error::Inner`].
@@ -492,6 +508,9 @@ macro_rules! handle_methods {
             ///
             /// # Errors
             /// The call's own error, or the rejection.
+            ///
+            /// # Cancel safety
+            /// That of `call`.
             #[inline]
             pub fn call_with<'a, Call, Fut, T, E>(
                 &'a self,
@@ -510,6 +529,9 @@ macro_rules! handle_methods {
             ///
             /// # Errors
             /// The call's own error, which may be the rejection.
+            ///
+            /// # Cancel safety
+            /// That of `call`.
             #[inline]
             pub fn call_flat<'a, Call, Fut, T, E>(
                 &'a self,
@@ -529,6 +551,9 @@ macro_rules! handle_methods {
             ///
             /// # Errors
             /// The call's own error, or the rejection.
+            ///
+            /// # Panics
+            /// With the call's own panic, which is counted as one of a future is.
             #[inline]
             pub fn call_blocking<'a, Call, T, E>(&'a self, call: Call) -> Result<T, $crate::error::Error<E>>
             where

@@ -8,7 +8,10 @@ use std::{cmp::Ordering, mem, sync::LazyLock, task::Waker, thread, time::Duratio
 
 use parking_lot::{Condvar, Mutex, Once};
 
-use crate::clock::{Clock, Instant};
+use crate::{
+    clock::{Clock, Instant},
+    sync::contained,
+};
 
 /// A place in the queue. The turn tells a later sleeper in the same slot apart.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +62,21 @@ impl Timers {
         self.remove_at(place)
     }
 
-    /// Makes a sleeper wake this task from now on; `false` if it has been woken already.
-    pub(crate) fn update(&mut self, key: &Key, waker: &Waker) -> bool {
-        let Some(slot) = self.waiting(key) else { return false };
-        match &mut slot.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
+    /// Whether a sleeper would wake this task; `None` if it has been woken already.
+    pub(crate) fn would_wake(&mut self, key: &Key, waker: &Waker) -> Option<bool> {
+        self.waiting(key)?.waker.as_ref().map(|known| known.will_wake(waker))
+    }
+
+    /// Exchanges a sleeper's waker; `false` if it has been woken already. Wakers are cloned and dropped outside the lock:
+    /// they are the executor's code.
+    pub(crate) fn exchange(&mut self, key: &Key, waker: &mut Waker) -> bool {
+        match self.waiting(key).and_then(|slot| slot.waker.as_mut()) {
+            Some(known) => {
+                mem::swap(known, waker);
+                true
+            }
+            None => false,
         }
-        true
     }
 
     /// Takes out the first sleeper due by `now`.
@@ -183,8 +193,8 @@ fn wake_sleepers(system: &System, clock: &Clock) {
         if !due.is_empty() {
             drop(queue);
             for waker in mem::take(&mut due) {
-                // A waker is the executor's code: if it panics, the other sleepers still wake.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+                // If a waker panics, the other sleepers still wake.
+                contained(|| waker.wake());
             }
             queue = system.queue.lock();
             continue;

@@ -293,6 +293,40 @@ fn a_detached_call_in_time_returns_its_result_and_its_panic() {
 }
 
 #[test]
+fn a_detached_call_that_panics_when_nobody_waits_is_reported_too() {
+    on_a_runtime(async {
+        let (limiter, clock) = limiter(SECOND);
+        let mut events = limiter.events(8);
+        let go_on = Arc::new(tokio::sync::Notify::new());
+        let waits = Arc::clone(&go_on);
+        let detached = limiter.detached();
+        let mut call = pin!(detached.call(move || async move {
+            waits.notified().await;
+            broken().await
+        }));
+        assert!(poll_once(call.as_mut()).is_pending());
+        clock.advance(SECOND);
+        assert_eq!(timed_out(call.await), SECOND);
+        go_on.notify_one();
+        assert_eq!(events.next().await.kind, EventKind::Timeout);
+        assert_eq!(events.next().await.kind, EventKind::DetachedFinished { elapsed: SECOND });
+    });
+}
+
+#[test]
+fn a_detached_call_whose_runtime_is_gone_is_timed_out() {
+    let (limiter, clock) = limiter(SECOND);
+    let detached = limiter.detached();
+    let mut call = pin!(detached.call(pending::<Result<(), &'static str>>));
+    on_a_runtime(async { assert!(poll_once(call.as_mut()).is_pending()) });
+    assert!(poll_once(call.as_mut()).is_pending());
+    assert!(poll_once(call.as_mut()).is_pending());
+    clock.advance(SECOND);
+    let Poll::Ready(result) = poll_once(call.as_mut()) else { panic!("the time is over") };
+    assert_eq!(timed_out(result), SECOND);
+}
+
+#[test]
 fn a_detached_call_that_is_dropped_goes_on_once_it_has_begun() {
     on_a_runtime(async {
         let (limiter, _clock) = limiter(SECOND);

@@ -105,6 +105,9 @@ impl Bulkhead {
     ///
     /// # Errors
     /// [`BulkheadFull`]
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue, and passes a place that it was given on to the next.
     pub fn acquire(&self) -> Acquire<'_> {
         Acquire::new(self)
     }
@@ -129,6 +132,9 @@ impl Bulkhead {
     ///
     /// # Errors
     /// [`BulkheadFull`]
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue, and passes a place that it was given on to the next.
     pub fn acquire_owned(&self) -> AcquireOwned {
         AcquireOwned::new(self.clone())
     }

@@ -247,6 +247,12 @@ impl Config {
         if let Some(waits) = &self.wait_interval_function_in_open_state {
             waits.check("wait_interval_function_in_open_state")?;
             InvalidConfig::check(
+                waits.calls_user_code() || !waits.interval(1).is_zero(),
+                "wait_interval_function_in_open_state",
+                waits,
+                "must wait for more than zero",
+            )?;
+            InvalidConfig::check(
                 self.wait_duration_in_open_state.is_none(),
                 "wait_interval_function_in_open_state",
                 waits,

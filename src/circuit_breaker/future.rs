@@ -90,9 +90,9 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if *this.held {
-                // The call ends before its place is given back.
+                // The call ends first, then its place is given back, also where the call panics as it goes.
+                let _given_back = OnDrop { breaker: this.judge.breaker(), ticket: this.ticket };
                 this.state.set(State::Done);
-                this.judge.breaker().cancel(this.ticket);
             }
         }
     }
@@ -115,6 +115,18 @@ where
     #[inline]
     pub(super) fn new(judge: J, op: Op, cx: Cx) -> Self {
         Self { judge, ticket: Ticket::default(), held: false, state: State::Unstarted { op: Some(op), cx } }
+    }
+}
+
+/// Gives a place back.
+struct OnDrop<'a> {
+    breaker: &'a CircuitBreaker,
+    ticket: &'a Ticket,
+}
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.breaker.cancel(self.ticket);
     }
 }
 

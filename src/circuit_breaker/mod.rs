@@ -53,15 +53,7 @@ mod shared;
 mod state;
 mod window;
 
-use std::{
-    collections::VecDeque,
-    error::Error as StdError,
-    fmt,
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, error::Error as StdError, fmt, future::Future, sync::Arc, time::Duration};
 
 pub use self::{
     config::{Config, SlidingWindowType},
@@ -79,6 +71,7 @@ use crate::{
     event::{EventKind, Name, PolicyKind, Source},
     outcome::{Outcome, Verdict},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
+    sync::contained,
 };
 
 /// Stops calling a dependency that keeps failing. Cheap to clone; a clone is the same breaker.
@@ -370,7 +363,7 @@ impl CircuitBreaker {
         let ask = |attempts| {
             let waits = self.inner.config.open_wait();
             let wait = || waits.sample(attempts, None, &mut waits.rng_of_run(attempts.into()));
-            catch_unwind(AssertUnwindSafe(wait)).unwrap_or(Config::DEFAULT_WAIT)
+            contained(wait).unwrap_or(Config::DEFAULT_WAIT)
         };
         self.inner.shared.look(now, self.source().listening(), ask, decide)
     }

@@ -1,4 +1,7 @@
-//! The recent calls that the rates are taken over. Every operation is O(1), whatever the size.
+//! The recent calls that the rates are taken over.
+//!
+//! Recording a call takes the same time whatever the size. A time window that moves on lets go of each second that has
+//! passed, once; one that starts afresh clears a bit for each call it had room for.
 
 use crate::clock::Instant;
 

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::TimeLimiter;
 use crate::{
-    clock::Sleep,
+    clock::{Instant, Sleep},
     error::Rejected,
     event::EventKind,
     policy::{Cx, Operation, Policy},
@@ -57,12 +57,7 @@ where
     type Future = DetachedCall<Op>;
 
     fn run(self, op: Op, cx: Cx) -> Self::Future {
-        DetachedCall {
-            limiter: self.limiter,
-            start: Some((op, cx)),
-            work: None,
-            abandoned: Arc::new(AtomicBool::new(false)),
-        }
+        DetachedCall { limiter: self.limiter, start: Some((op, cx)), work: None }
     }
 }
 
@@ -87,12 +82,39 @@ pub struct DetachedCall<Op: Operation> {
     limiter: TimeLimiter,
     start: Option<(Op, Cx)>,
     work: Option<Work<Op::Ok, Op::Err>>,
-    abandoned: Arc<AtomicBool>,
 }
 
 struct Work<T, E> {
-    task: JoinHandle<Result<T, E>>,
+    /// `None` once the runtime, going down, has ended the task.
+    task: Option<JoinHandle<Result<T, E>>>,
     over: Sleep,
+    fate: Arc<Fate>,
+}
+
+/// What has become of the work and of whoever waited for it: the second to go reports the end.
+struct Fate {
+    limiter: TimeLimiter,
+    started: Instant,
+    one_is_gone: AtomicBool,
+}
+
+impl Fate {
+    fn leave(&self) {
+        if self.one_is_gone.swap(true, Ordering::AcqRel) {
+            let now = self.limiter.inner.config.clock.now();
+            let elapsed = now.saturating_duration_since(self.started);
+            self.limiter.source().publish(|| now, || EventKind::DetachedFinished { elapsed });
+        }
+    }
+}
+
+/// The work's end, also where it panics.
+struct Ending(Arc<Fate>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl<Op: Operation> Unpin for DetachedCall<Op> {}
@@ -112,49 +134,46 @@ where
         let timeout = this.limiter.inner.config.timeout_duration;
         if let Some((op, mut cx)) = this.start.take() {
             let started = cx.read(clock);
-            let (limiter, abandoned) = (this.limiter.clone(), Arc::clone(&this.abandoned));
+            let one_is_gone = AtomicBool::new(false);
+            let fate = Arc::new(Fate { limiter: this.limiter.clone(), started, one_is_gone });
+            let ending = Ending(Arc::clone(&fate));
             let work = async move {
-                let result = op.start(cx).await;
-                if abandoned.load(Ordering::Acquire) {
-                    let now = limiter.inner.config.clock.now();
-                    let elapsed = now.saturating_duration_since(started);
-                    limiter.source().publish(|| now, || EventKind::DetachedFinished { elapsed });
-                }
-                result
+                let _ending = ending;
+                op.start(cx).await
             };
             let over = clock.sleep_until(started.saturating_add(timeout));
-            this.work = Some(Work { task: tokio::spawn(work), over });
+            this.work = Some(Work { task: Some(tokio::spawn(work)), over, fate });
         }
         let work = this.work.as_mut().expect("polled after its end");
-        match Pin::new(&mut work.task).poll(task) {
-            Poll::Ready(Ok(result)) => {
+        match work.task.as_mut().map(|work| Pin::new(work).poll(task)) {
+            Some(Poll::Ready(Ok(result))) => {
                 this.work = None;
                 if this.limiter.source().listening() {
                     this.limiter.publish_end(None, result.is_ok());
                 }
                 return Poll::Ready(result);
             }
-            Poll::Ready(Err(error)) if error.is_panic() => {
+            Some(Poll::Ready(Err(error))) if error.is_panic() => {
                 this.work = None;
                 resume_unwind(error.into_panic())
             }
-            // The runtime is going down and has ended the task; this one is next.
-            Poll::Ready(Err(_)) | Poll::Pending => {}
+            Some(Poll::Ready(Err(_))) => work.task = None,
+            Some(Poll::Pending) | None => {}
         }
         if Pin::new(&mut work.over).poll(task).is_pending() {
             return Poll::Pending;
         }
-        this.abandoned.store(true, Ordering::Release);
-        this.work = None;
         this.limiter.source().publish(|| clock.now(), || EventKind::Timeout);
+        work.fate.leave();
+        this.work = None;
         Poll::Ready(Err(Rejected::from(this.limiter.timed_out(timeout)).into()))
     }
 }
 
 impl<Op: Operation> Drop for DetachedCall<Op> {
     fn drop(&mut self) {
-        if self.work.is_some() {
-            self.abandoned.store(true, Ordering::Release);
+        if let Some(work) = &self.work {
+            work.fate.leave();
         }
     }
 }

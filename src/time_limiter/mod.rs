@@ -72,7 +72,8 @@ impl TimeLimiter {
         &self.inner.config
     }
 
-    /// The same limiter with the time of each call given by a function, which is told the attempt.
+    /// The same limiter with the time of each call given by a function, which is told the attempt. A time of zero gives the
+    /// call up as soon as it waits.
     ///
     /// ```
     /// # use resile::TimeLimiter;

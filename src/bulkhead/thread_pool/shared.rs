@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Poll, Waker},
@@ -18,6 +17,7 @@ use crate::{
     blocking::block_on,
     clock::Instant,
     event::{EventKind, Source},
+    sync::contained,
 };
 
 /// A closure on its way to a thread.
@@ -136,10 +136,10 @@ impl Shared {
             let mut after = (Next::Wait { may_end: false }, Instant::default());
             let mut ended = || after = (self.next(worker, None, false), self.config.clock.now());
             // The closure's own panic is the caller's. Only a waker, or a result that nobody takes, can panic out here.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            contained(|| {
                 self.run(&*job, &mut ended);
                 drop(job);
-            }));
+            });
             next = match after {
                 (Next::Run(job), _) => Some(job),
                 (Next::Wait { .. }, since) => self.wait(worker, since),
