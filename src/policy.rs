@@ -458,16 +458,6 @@ impl<On: Future, Off: Future<Output = On::Output>> Future for Switched<On, Off> 
     }
 }
 
-/// Passes a result on. Taken apart, a success moves no more than its value; whole, it would move as many bytes as the
-/// larger of the two, which costs more than all else that a policy does.
-#[inline(always)]
-pub(crate) fn ready_result<T, E>(result: Result<T, E>) -> Poll<Result<T, E>> {
-    match result {
-        Ok(value) => Poll::Ready(Ok(value)),
-        Err(error) => Poll::Ready(Err(error)),
-    }
-}
-
 macro_rules! opaque_debug {
     ($($type:ident<$($parameter:ident),+>),* $(,)?) => {$(
         impl<$($parameter),+> fmt::Debug for $type<$($parameter),+> {

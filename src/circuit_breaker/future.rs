@@ -12,7 +12,7 @@ use super::{CircuitBreaker, Classified, state::Ticket};
 use crate::{
     error::Rejectable,
     outcome::{Outcome, Verdict},
-    policy::{Cx, Operation, ready_result},
+    policy::{Cx, Operation},
 };
 
 /// A breaker, and what a result means to it.
@@ -181,7 +181,7 @@ where
                     *this.held = false;
                     breaker.finish(this.ticket, verdict);
                     this.state.set(State::Done);
-                    return ready_result(result);
+                    return Poll::Ready(result);
                 }
                 StateProjection::Done => panic!("polled after its end"),
             }

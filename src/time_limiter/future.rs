@@ -13,7 +13,7 @@ use crate::{
     clock::{Instant, Sleep},
     error::Rejected,
     event::EventKind,
-    policy::{Cx, Operation, ready_result},
+    policy::{Cx, Operation},
 };
 
 pin_project! {
@@ -79,7 +79,7 @@ impl<L: Limits, Op: Operation> Future for Call<L, Op> {
                         if limiter.source().listening() {
                             limiter.publish_end(*this.started, result.is_ok());
                         }
-                        return ready_result(result);
+                        return Poll::Ready(result);
                     }
                     let over = match this.sleep {
                         Some(sleep) => Pin::new(sleep).poll(task),
