@@ -29,6 +29,9 @@
 //! # });
 //! ```
 
+mod handle;
+mod nested;
+
 use std::{
     fmt,
     future::Future,
@@ -38,6 +41,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
+pub(crate) use self::handle::{event_methods, handle_methods};
+pub use self::nested::{Around, Switched};
 use crate::{
     clock::{Clock, Instant},
     error::{Error, Rejectable},
@@ -318,146 +323,6 @@ where
     }
 }
 
-/// A call with a policy around it, itself a call for the next policy outwards.
-#[derive(Debug, Clone)]
-pub struct Around<P, Op> {
-    policy: P,
-    op: Op,
-}
-
-impl<P, Op> Around<P, Op> {
-    /// `policy` around `op`.
-    pub fn new(policy: P, op: Op) -> Self {
-        Self { policy, op }
-    }
-}
-
-impl<P: Policy<Op>, Op: Operation> Operation for Around<P, Op> {
-    type Ok = Op::Ok;
-    type Err = Op::Err;
-    type Future = P::Future;
-
-    #[inline]
-    fn start(self, cx: Cx) -> P::Future {
-        self.policy.run(self.op, cx)
-    }
-}
-
-macro_rules! tuple_policy {
-    ($op:ident, $($policy:ident)+) => {
-        tuple_policy!(@reverse $op [$($policy)+] [] $($policy)+);
-    };
-    (@reverse $op:ident $all:tt [$($reversed:ident)*] $first:ident $($rest:ident)*) => {
-        tuple_policy!(@reverse $op $all [$first $($reversed)*] $($rest)*);
-    };
-    (@reverse $op:ident $all:tt [$($reversed:ident)+]) => {
-        tuple_policy!(@owned $op $all [] [Op] [$op] $($reversed)+);
-        tuple_policy!(@borrowed $op $all [] [Op] [$op] $($reversed)+);
-    };
-    (@owned $op:ident $all:tt [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident $($rest:ident)+) => {
-        tuple_policy!(@owned $op $all [$($bounds)* $policy: Policy<$($inner)+>,]
-            [Around<$policy, $($inner)+>] [Around::new($policy, $($call)+)] $($rest)+);
-    };
-    (@owned $op:ident [$($all:ident)+] [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident) => {
-        impl<Op: Operation, $($all),+> Policy<Op> for ($($all,)+)
-        where
-            $($bounds)*
-            $policy: Policy<$($inner)+>,
-        {
-            type Future = $policy::Future;
-
-            #[inline]
-            #[allow(non_snake_case)]
-            fn run(self, $op: Op, cx: Cx) -> Self::Future {
-                let ($($all,)+) = self;
-                $policy.run($($call)+, cx)
-            }
-        }
-    };
-    (@borrowed $op:ident $all:tt [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident $($rest:ident)+) => {
-        tuple_policy!(@borrowed $op $all [$($bounds)* &'a $policy: Policy<$($inner)+>,]
-            [Around<&'a $policy, $($inner)+>] [Around::new($policy, $($call)+)] $($rest)+);
-    };
-    (@borrowed $op:ident [$($all:ident)+] [$($bounds:tt)*] [$($inner:tt)+] [$($call:tt)+] $policy:ident) => {
-        impl<'a, Op: Operation, $($all),+> Policy<Op> for &'a ($($all,)+)
-        where
-            $($bounds)*
-            &'a $policy: Policy<$($inner)+>,
-        {
-            type Future = <&'a $policy as Policy<$($inner)+>>::Future;
-
-            #[inline]
-            #[allow(non_snake_case)]
-            fn run(self, $op: Op, cx: Cx) -> Self::Future {
-                let ($($all,)+) = self;
-                $policy.run($($call)+, cx)
-            }
-        }
-    };
-}
-
-tuple_policy!(op, A);
-tuple_policy!(op, A B);
-tuple_policy!(op, A B C);
-tuple_policy!(op, A B C D);
-tuple_policy!(op, A B C D E);
-tuple_policy!(op, A B C D E F);
-tuple_policy!(op, A B C D E F G);
-tuple_policy!(op, A B C D E F G H);
-
-impl<Op: Operation, P: Policy<Op>> Policy<Op> for Option<P> {
-    type Future = Switched<P::Future, Op::Future>;
-
-    #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        let switch = match self {
-            Some(policy) => Switch::On { future: policy.run(op, cx) },
-            None => Switch::Off { future: op.start(cx) },
-        };
-        Switched { switch }
-    }
-}
-
-impl<'a, Op: Operation, P> Policy<Op> for &'a Option<P>
-where
-    &'a P: Policy<Op>,
-{
-    type Future = <Option<&'a P> as Policy<Op>>::Future;
-
-    #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        self.as_ref().run(op, cx)
-    }
-}
-
-pin_project! {
-    /// A call guarded by an optional policy.
-    pub struct Switched<On, Off> {
-        #[pin]
-        switch: Switch<On, Off>,
-    }
-}
-
-pin_project! {
-    #[project = SwitchProjection]
-    enum Switch<On, Off> {
-        On { #[pin] future: On },
-        Off { #[pin] future: Off },
-    }
-}
-
-impl<On: Future, Off: Future<Output = On::Output>> Future for Switched<On, Off> {
-    type Output = On::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().switch.project() {
-            SwitchProjection::On { future } => future.poll(cx),
-            SwitchProjection::Off { future } => future.poll(cx),
-        }
-    }
-}
-
 macro_rules! opaque_debug {
     ($($type:ident<$($parameter:ident),+>),* $(,)?) => {$(
         impl<$($parameter),+> fmt::Debug for $type<$($parameter),+> {
@@ -467,135 +332,4 @@ macro_rules! opaque_debug {
         }
     )*};
 }
-opaque_debug!(Plain<F>, PlainWith<F>, Flat<F>, Blocking<F>, WithInner<F>, AtFirstPoll<F>, Switched<On, Off>);
-
-/// Gives a policy its own `call`, `call_with`, `call_flat` and `call_blocking`, and makes it a tower layer.
-macro_rules! handle_methods {
-    ($policy:ident $(<$parameter:ident>)?) => {
-        impl$(<$parameter>)? $policy$(<$parameter>)? {
-            /// Guards the call that `call` makes. Its error comes back as [`Error::Inner`](crate::Error::Inner).
-            ///
-            /// # Errors
-            /// The call's own error, or the rejection.
-            ///
-            /// # Cancel safety
-            /// Dropping the future drops the call and gives back whatever was held for it. Before the first poll nothing
-            /// is held.
-            #[inline]
-            pub fn call<'a, Call, Fut, T, E>(
-                &'a self,
-                call: Call,
-            ) -> <&'a Self as $crate::policy::Policy<$crate::policy::Plain<Call>>>::Future
-            where
-                Call: FnOnce() -> Fut,
-                Fut: Future<Output = Result<T, E>>,
-                &'a Self: $crate::policy::Policy<$crate::policy::Plain<Call>>,
-            {
-                $crate::policy::Policy::run(self, $crate::policy::Plain(call), $crate::policy::Cx::new())
-            }
-
-            /// As `call`, for a closure that wants to know the attempt and the time: see [`Cx`](crate::Cx).
-            ///
-            /// # Errors
-            /// The call's own error, or the rejection.
-            ///
-            /// # Cancel safety
-            /// That of `call`.
-            #[inline]
-            pub fn call_with<'a, Call, Fut, T, E>(
-                &'a self,
-                call: Call,
-            ) -> <&'a Self as $crate::policy::Policy<$crate::policy::PlainWith<Call>>>::Future
-            where
-                Call: FnOnce($crate::policy::Cx) -> Fut,
-                Fut: Future<Output = Result<T, E>>,
-                &'a Self: $crate::policy::Policy<$crate::policy::PlainWith<Call>>,
-            {
-                $crate::policy::Policy::run(self, $crate::policy::PlainWith(call), $crate::policy::Cx::new())
-            }
-
-            /// As `call`, for a future whose error is itself [`Rejectable`](crate::Rejectable): nothing is wrapped, and a
-            /// rejection becomes a value of that error.
-            ///
-            /// # Errors
-            /// The call's own error, which may be the rejection.
-            ///
-            /// # Cancel safety
-            /// That of `call`.
-            #[inline]
-            pub fn call_flat<'a, Call, Fut, T, E>(
-                &'a self,
-                call: Call,
-            ) -> <&'a Self as $crate::policy::Policy<$crate::policy::Flat<Call>>>::Future
-            where
-                Call: FnOnce() -> Fut,
-                Fut: Future<Output = Result<T, E>>,
-                E: $crate::error::Rejectable,
-                &'a Self: $crate::policy::Policy<$crate::policy::Flat<Call>>,
-            {
-                $crate::policy::Policy::run(self, $crate::policy::Flat(call), $crate::policy::Cx::new())
-            }
-
-            /// As `call`, for a closure that blocks, on a thread of its own. Where the policy has to wait, the thread
-            /// sleeps. The state is shared with `call`, and the results are the same.
-            ///
-            /// # Errors
-            /// The call's own error, or the rejection.
-            ///
-            /// # Panics
-            /// With the call's own panic, which is counted as one of a future is.
-            #[inline]
-            pub fn call_blocking<'a, Call, T, E>(&'a self, call: Call) -> Result<T, $crate::error::Error<E>>
-            where
-                Call: FnOnce() -> Result<T, E>,
-                &'a Self: $crate::policy::Policy<$crate::policy::Blocking<Call>>,
-            {
-                let call = $crate::policy::Blocking(call);
-                $crate::blocking::block_on($crate::policy::Policy::run(self, call, $crate::policy::Cx::blocking()))
-            }
-        }
-
-        impl<S $(, $parameter: Clone)?> tower_layer::Layer<S> for $policy$(<$parameter>)? {
-            type Service = $crate::layer::Guarded<S, Self>;
-
-            fn layer(&self, service: S) -> Self::Service {
-                $crate::layer::Guarded::new(service, self.clone())
-            }
-        }
-    };
-}
-pub(crate) use handle_methods;
-
-/// Gives a handle with a `source()` the three ways to listen.
-macro_rules! event_methods {
-    ($handle:ident) => {
-        impl $handle {
-            /// The instance's name.
-            pub fn name(&self) -> &str {
-                &self.source().name
-            }
-
-            /// Calls `listener` with every event, on the thread it happens on, outside every lock. A panic in it is
-            /// contained. Dropping the subscription ends it.
-            pub fn on_event(
-                &self,
-                listener: impl Fn(&$crate::event::Event) + Send + Sync + 'static,
-            ) -> $crate::event::Subscription {
-                self.source().listeners.subscribe(listener)
-            }
-
-            /// Events as a stream that holds at most `capacity` unread ones, at least one. When it is full the oldest
-            /// makes room and is counted as missed.
-            pub fn events(&self, capacity: usize) -> $crate::event::EventStream {
-                self.source().listeners.stream(capacity)
-            }
-
-            /// Keeps the last `capacity` events, at least one, to be looked at when wanted.
-            #[doc(alias = "CircularEventConsumer")]
-            pub fn event_log(&self, capacity: usize) -> $crate::event::EventLog {
-                self.source().listeners.log(capacity)
-            }
-        }
-    };
-}
-pub(crate) use event_methods;
+opaque_debug!(Plain<F>, PlainWith<F>, Flat<F>, Blocking<F>, WithInner<F>, AtFirstPoll<F>);
