@@ -902,7 +902,12 @@ fn a_fixed_wait_stays_the_same() {
         clock.advance(5 * SECOND + NANO);
     }
     assert_eq!(open_waits(&clock, IntervalFunction::fixed(3 * SECOND), 3), [3 * SECOND; 3]);
-    assert_eq!(open_waits(&clock, IntervalFunction::fixed(Duration::ZERO), 3), [Duration::ZERO; 3]);
+    let none = small(&clock, 1).wait_interval_function_in_open_state(IntervalFunction::fixed(Duration::ZERO));
+    let refused = CircuitBreaker::new("orders", none).unwrap_err();
+    assert_eq!(
+        (refused.field, &*refused.rule),
+        ("wait_interval_function_in_open_state", "must wait for more than zero")
+    );
 }
 
 #[test]
