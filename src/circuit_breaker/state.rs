@@ -602,3 +602,69 @@ impl Core {
 fn just_after(moment: Instant) -> Instant {
     Instant::from_nanos(moment.as_nanos().saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn core(config: Config) -> Core {
+        Core::new(&config.slow_call_duration_threshold(None), Instant::from_nanos(100 * SECOND))
+    }
+
+    fn at(core: &mut Core, seconds: u64) {
+        core.look(Instant::from_nanos(seconds * SECOND), false);
+        assert_eq!(core.settle(), None);
+    }
+
+    fn fail(core: &mut Core) {
+        let ticket = core.acquire(false).expect("admitted");
+        core.finish(&ticket, Outcome::Failure.into(), false, None);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_empties_no_time_window() {
+        let config = Config::default().sliding_window_type(SlidingWindowType::TimeBased).sliding_window_size(10);
+        let mut core = core(config);
+        for second in 100..110 {
+            at(&mut core, second);
+            fail(&mut core);
+        }
+        for second in [108, 50, 3, 108] {
+            at(&mut core, second);
+            assert_eq!(core.view().totals.calls, 10);
+        }
+        fail(&mut core);
+        at(&mut core, 110);
+        assert_eq!(core.view().totals.calls, 10, "the first has gone, and the last was of the latest second");
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_makes_no_wait_longer() {
+        let wait = Duration::from_nanos(10 * SECOND);
+        let mut core = core(Config::default().sliding_window_size(1).wait_duration_in_open_state(wait));
+        at(&mut core, 105);
+        at(&mut core, 50);
+        fail(&mut core);
+        assert_eq!((core.state(), core.last_refused()), (State::Open, Instant::from_nanos(115 * SECOND)));
+        at(&mut core, 116);
+        at(&mut core, 20);
+        assert!(core.acquire(false).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_gives_no_trial_call_more_time() {
+        let lease = Duration::from_nanos(10 * SECOND);
+        let config = Config::default().sliding_window_size(1).permitted_number_of_calls_in_half_open_state(1);
+        let mut core = core(config.max_trial_call_duration(lease));
+        assert!(core.transition_to(State::Open) && core.transition_to(State::HalfOpen));
+        at(&mut core, 200);
+        at(&mut core, 30);
+        assert!(core.acquire(false).is_ok());
+        at(&mut core, 210);
+        assert_eq!(core.state(), State::HalfOpen);
+        at(&mut core, 211);
+        assert_eq!(core.state(), State::Open);
+    }
+}
