@@ -230,6 +230,16 @@ fn every_end_is_told() {
     assert!(log.events().iter().all(|event| &*event.name == "mail" && event.policy == PolicyKind::TimeLimiter));
 }
 
+#[test]
+fn a_time_out_of_a_limiter_inside_is_an_error_to_the_one_outside() {
+    let (outer, clock) = limiter(2 * SECOND);
+    let inner = TimeLimiter::new("inner", Config::default().timeout_duration(SECOND).clock(&clock)).unwrap();
+    let log = outer.event_log(8);
+    let result = clock.block_on(outer.call_flat(|| inner.call(pending::<Result<(), ()>>)));
+    assert_eq!(timed_out(result), SECOND);
+    assert_eq!(log.events().into_iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["ERROR"]);
+}
+
 /// A runtime of its own, since the call goes on in a task.
 fn on_a_runtime<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
