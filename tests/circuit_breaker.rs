@@ -2097,6 +2097,48 @@ fn many_transitions_do_not_deepen_the_stack() {
     run.unwrap().join().unwrap();
 }
 
+#[test]
+fn no_timer_is_ever_registered() {
+    let clock = Clock::manual();
+    for state in STATES {
+        let config = idle(&clock).wait_duration_in_open_state(SECOND).max_wait_duration_in_half_open_state(SECOND);
+        let breaker = in_state(config.automatic_transition_from_open_to_half_open_enabled(true), state);
+        let heard = Heard::of(&breaker);
+        for _ in 0..8 {
+            let _result = now(breaker.call(|| ready(Err::<(), _>("down"))));
+            let mut hung = Box::pin(breaker.call(pending::<Result<(), &str>>));
+            let _refused = poll_once(hung.as_mut());
+            assert_eq!(clock.next_wake(), None, "{state}");
+            clock.advance(SECOND / 2);
+            breaker.state();
+            assert_eq!(clock.next_wake(), None, "{state}");
+        }
+        drop(heard);
+        breaker.reset();
+        assert_eq!((breaker.state(), clock.next_wake()), (State::Closed, None));
+    }
+}
+
+#[tokio::test]
+async fn a_cloned_handle_works_inside_a_runtime() {
+    let clock = Clock::manual();
+    let breaker = breaker(small(&clock, 4));
+    let calls = (0..4).map(|call| {
+        let clone = breaker.clone();
+        tokio::spawn(async move {
+            let work = || async move {
+                tokio::task::yield_now().await;
+                if call % 2 == 0 { Ok(call) } else { Err("down") }
+            };
+            clone.call(work).await
+        })
+    });
+    let results = futures::future::join_all(calls).await;
+    let answers: Vec<_> = results.into_iter().map(|joined| joined.expect("no panic").ok()).collect();
+    assert_eq!(answers, [Some(0), None, Some(2), None]);
+    assert_eq!((breaker.state(), breaker.metrics().failure_rate), (State::Open, Some(50.0)));
+}
+
 // Threads
 
 const THREADS: u32 = 4;
