@@ -14,7 +14,8 @@ use std::{
 
 use allocation_counter::measure;
 use resile::{
-    BoxError, CircuitBreaker, Clock, Error, Pipeline, RateLimiter, Rejected, Retry, TimeLimiter, circuit_breaker, retry,
+    BoxError, CircuitBreaker, Clock, Error, Outcome, Pipeline, RateLimiter, Rejected, Retry, TimeLimiter,
+    circuit_breaker, retry,
 };
 use support::{PLACES, SECOND, Yield, five, poll_once};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
@@ -219,4 +220,33 @@ fn a_rejection_is_boxed_only_where_the_user_s_error_is_a_box() {
     guard.policies().1.transition_to_forced_open().unwrap();
     let mut client = guard.layer(service_fn(|()| ready(Ok::<_, BoxError>(()))));
     assert_eq!(allocations(|| finish(client.call(())).unwrap_err()), 1);
+}
+
+#[test]
+fn a_time_window_grows_with_its_seconds_and_not_with_its_calls() {
+    const CALLS: u32 = 100_000;
+    let clock = Clock::manual();
+    let config = circuit_breaker::Config::default()
+        .sliding_window_type(circuit_breaker::SlidingWindowType::TimeBased)
+        .sliding_window_size(60)
+        .failure_rate_threshold(100.0)
+        .slow_call_duration_threshold(SECOND)
+        .clock(&clock);
+    let breaker = support::breaker(config);
+    // Every second call is slow and every fourth failed, over all of the sixty seconds.
+    let recorded = measure(|| {
+        for call in 0..CALLS {
+            let outcome = if call % 4 == 3 { Outcome::Failure } else { Outcome::Success };
+            let elapsed = if call % 2 == 1 { 2 * SECOND } else { SECOND };
+            breaker.try_acquire().unwrap().record_elapsed(elapsed, outcome);
+            clock.advance(59 * SECOND / CALLS);
+        }
+    });
+    assert_eq!((recorded.count_total, recorded.bytes_max), (0, 0));
+    let metrics = breaker.metrics();
+    assert_eq!((metrics.buffered_calls, metrics.failed_calls), (CALLS, CALLS / 4));
+    assert_eq!((metrics.slow_calls, metrics.slow_failed_calls), (CALLS / 2, CALLS / 4));
+    assert_eq!((metrics.failure_rate, metrics.slow_call_rate), (Some(25.0), Some(50.0)));
+    clock.advance(60 * SECOND);
+    assert_eq!(breaker.metrics().buffered_calls, 0);
 }

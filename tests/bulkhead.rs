@@ -765,6 +765,52 @@ mod against_a_model {
     }
 }
 
+#[test]
+fn a_panicking_listener_harms_nobody_and_leaks_no_place() {
+    let (bulkhead, clock) = bulkhead(1, SECOND);
+    bulkhead.on_event(|_| std::panic::resume_unwind(Box::new("listener"))).forever();
+    let log = bulkhead.event_log(16);
+    assert_eq!(clock.block_on(bulkhead.call(|| ready(Ok::<_, &str>(7)))), Ok(7));
+    assert_eq!((load(&bulkhead), kinds(&log).len()), ((0, 0), 2));
+
+    let held = bulkhead.try_acquire().unwrap();
+    full(bulkhead.try_acquire());
+    full(clock.block_on(bulkhead.acquire()));
+    let mut waiter = pin!(bulkhead.call(|| ready(Ok::<_, &str>(8))));
+    assert!(poll(waiter.as_mut()).is_pending());
+    held.finish();
+    assert_eq!(poll(waiter), Poll::Ready(Ok(8)));
+    assert_eq!(load(&bulkhead), (0, 0));
+}
+
+#[test]
+fn a_bulkhead_of_one_never_runs_two_calls_at_once_though_fifty_are_tried() {
+    let (bulkhead, _clock) = bulkhead(1, SECOND);
+    let (running, peak, done) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+    let work = || async {
+        peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        running.fetch_sub(1, Ordering::SeqCst);
+        done.fetch_add(1, Ordering::SeqCst);
+        Ok::<_, &str>(1)
+    };
+    let mut calls: Vec<_> = (0..50).map(|_| Some(Box::pin(bulkhead.call(work)))).collect();
+    // Newest first and oldest first in turn, so that those who wait are also polled before a place is theirs.
+    for round in 0..200 {
+        let mut order: Vec<_> = (0..calls.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for call in order {
+            if calls[call].as_mut().is_some_and(|call| poll(call.as_mut()).is_ready()) {
+                calls[call] = None;
+            }
+        }
+    }
+    let counted = (done.load(Ordering::SeqCst), peak.load(Ordering::SeqCst), load(&bulkhead));
+    assert_eq!(counted, (50, 1, (0, 0)));
+}
+
 const _: fn() = || {
     fn sendable<T: Send + Sync>() {}
     sendable::<Bulkhead>();

@@ -475,9 +475,9 @@ fn initial_open_half_open_and_forced_open_count_as_the_first_attempt() {
     }
 }
 
-// Resilience4j's vectors
+// What decides between the states
 
-fn vectors(clock: &ManualClock) -> Config {
+fn twenty_seconds(clock: &ManualClock) -> Config {
     on(clock)
         .failure_rate_threshold(50.0)
         .slow_call_duration_threshold(4 * SECOND)
@@ -493,7 +493,7 @@ fn vectors(clock: &ManualClock) -> Config {
 #[test]
 fn a_circuit_opens_as_soon_as_the_rate_reaches_the_threshold() {
     let clock = Clock::manual();
-    let breaker = breaker(vectors(&clock));
+    let breaker = breaker(twenty_seconds(&clock));
     for outcome in [Success, Success, Success, Failure, Failure] {
         record(&breaker, &[outcome]);
         clock.advance(SECOND);
@@ -506,7 +506,7 @@ fn a_circuit_opens_as_soon_as_the_rate_reaches_the_threshold() {
 #[test]
 fn a_success_that_completes_the_minimum_opens_the_circuit() {
     let clock = Clock::manual();
-    let breaker = breaker(vectors(&clock));
+    let breaker = breaker(twenty_seconds(&clock));
     let heard = Heard::of(&breaker);
     for outcome in [Failure, Failure, Failure, Success] {
         record(&breaker, &[outcome]);
@@ -524,7 +524,7 @@ fn a_success_that_completes_the_minimum_opens_the_circuit() {
 #[test]
 fn slow_calls_open_the_circuit_failed_or_not() {
     let clock = Clock::manual();
-    let breaker = breaker(vectors(&clock).failure_rate_threshold(100.0));
+    let breaker = breaker(twenty_seconds(&clock).failure_rate_threshold(100.0));
     let heard = Heard::of(&breaker);
     took(&breaker, 5 * SECOND, Failure);
     took(&breaker, 5 * SECOND, Success);
@@ -542,7 +542,7 @@ fn slow_calls_open_the_circuit_failed_or_not() {
 #[test]
 fn the_first_call_after_the_wait_half_opens_the_circuit_with_fresh_numbers() {
     let clock = Clock::manual();
-    let breaker = breaker(vectors(&clock));
+    let breaker = breaker(twenty_seconds(&clock));
     record(&breaker, &[Failure; 5]);
     clock.advance(3 * SECOND);
     assert!(!admits(&breaker) && !admits(&breaker));
@@ -559,7 +559,7 @@ fn the_first_call_after_the_wait_half_opens_the_circuit_with_fresh_numbers() {
 fn a_circuit_opened_for_or_until_stays_open_as_long_as_it_was_told() {
     let clock = Clock::manual();
     clock.advance(SECOND);
-    let breaker = breaker(vectors(&clock));
+    let breaker = breaker(twenty_seconds(&clock));
     breaker.transition_to_open_for(7200 * SECOND).unwrap();
     clock.advance(7200 * SECOND);
     assert!(!admits(&breaker));
@@ -595,7 +595,7 @@ fn the_open_wait_grows_while_the_trials_fail_and_starts_over_after_closing() {
 #[test]
 fn half_open_admits_as_many_calls_as_permitted_and_again_after_reopening() {
     let clock = Clock::manual();
-    let breaker = half_open(vectors(&clock).max_wait_duration_in_half_open_state(Duration::ZERO));
+    let breaker = half_open(twenty_seconds(&clock).max_wait_duration_in_half_open_state(Duration::ZERO));
     let mut trials = take(&breaker, 4);
     assert!(!admits(&breaker) && !admits(&breaker));
     assert_eq!(breaker.metrics().not_permitted_calls, 2);
@@ -614,11 +614,11 @@ fn half_open_admits_as_many_calls_as_permitted_and_again_after_reopening() {
 #[test]
 fn the_trials_decide_by_the_same_thresholds() {
     let clock = Clock::manual();
-    let failing = half_open(vectors(&clock));
+    let failing = half_open(twenty_seconds(&clock));
     record(&failing, &[Failure, Failure, Success, Failure]);
     assert_eq!((failing.state(), failing.metrics().failure_rate), (State::Open, Some(75.0)));
 
-    let slow = half_open(vectors(&clock));
+    let slow = half_open(twenty_seconds(&clock));
     let heard = Heard::of(&slow);
     for elapsed in [5 * SECOND, 5 * SECOND, 5 * SECOND, SECOND] {
         took(&slow, elapsed, Success);
@@ -628,7 +628,7 @@ fn the_trials_decide_by_the_same_thresholds() {
     // No rate is exceeded in public: a half-open circuit only opens again.
     assert_eq!(heard.names(), ["SUCCESS", "SUCCESS", "SUCCESS", "SUCCESS", "HALF_OPEN>OPEN"]);
 
-    let recovered = half_open(vectors(&clock));
+    let recovered = half_open(twenty_seconds(&clock));
     record(&recovered, &[Failure, Success, Success, Success]);
     assert_eq!((recovered.state(), counts(&recovered)), (State::Closed, [0; 4]));
     record(&recovered, &[Success]);
@@ -638,10 +638,10 @@ fn the_trials_decide_by_the_same_thresholds() {
 #[test]
 fn an_ignored_trial_gives_its_place_back() {
     let clock = Clock::manual();
-    let breaker = half_open(vectors(&clock));
+    let breaker = half_open(twenty_seconds(&clock));
     record(&breaker, &[Success, Success, Success, Ignored, Failure]);
     assert_eq!(breaker.state(), State::Closed);
-    let breaker = half_open(vectors(&clock));
+    let breaker = half_open(twenty_seconds(&clock));
     record(&breaker, &[Ignored; 4]);
     assert_eq!((breaker.state(), counts(&breaker)), (State::HalfOpen, [0; 4]));
     record(&breaker, &[Success; 4]);
@@ -651,10 +651,10 @@ fn an_ignored_trial_gives_its_place_back() {
 #[test]
 fn disabled_counts_nothing_and_forced_open_outlasts_every_wait() {
     let clock = Clock::manual();
-    let disabled = in_state(vectors(&clock), State::Disabled);
+    let disabled = in_state(twenty_seconds(&clock), State::Disabled);
     record(&disabled, &[Failure; 10]);
     assert_eq!((disabled.state(), counts(&disabled)), (State::Disabled, [0; 4]));
-    let forced = in_state(vectors(&clock), State::ForcedOpen);
+    let forced = in_state(twenty_seconds(&clock), State::ForcedOpen);
     assert!(!admits(&forced));
     clock.advance(YEAR);
     assert!(!admits(&forced));
@@ -664,7 +664,7 @@ fn disabled_counts_nothing_and_forced_open_outlasts_every_wait() {
 #[test]
 fn metrics_only_counts_and_tells_once_but_never_opens() {
     let clock = Clock::manual();
-    let breaker = in_state(vectors(&clock), State::MetricsOnly);
+    let breaker = in_state(twenty_seconds(&clock), State::MetricsOnly);
     let heard = Heard::of(&breaker);
     for outcome in [Failure, Failure, Failure, Success, Success] {
         record(&breaker, &[outcome]);
@@ -688,13 +688,11 @@ fn metrics_only_counts_and_tells_once_but_never_opens() {
     assert_eq!(exceeded, ["FAILURE_RATE_EXCEEDED", "SLOW_CALL_RATE_EXCEEDED"]);
 }
 
-// Vector 12 is the table of transitions above.
-
 #[test]
 fn a_half_open_state_that_lasts_too_long_ends_where_it_is_told() {
     for to in [State::Open, State::Closed] {
         let clock = Clock::manual();
-        let breaker = half_open(vectors(&clock).transition_to_state_after_wait_duration(to));
+        let breaker = half_open(twenty_seconds(&clock).transition_to_state_after_wait_duration(to));
         record(&breaker, &[Success]);
         clock.advance(SECOND - NANO);
         assert_eq!(breaker.state(), State::HalfOpen);
@@ -714,7 +712,7 @@ fn five_seconds(clock: &ManualClock) -> CircuitBreaker {
 }
 
 #[test]
-fn time_window_vector_1_all_calls_of_one_second_leave_the_window_together() {
+fn all_calls_of_one_second_leave_the_window_together() {
     let clock = Clock::manual();
     let breaker = five_seconds(&clock);
     record(&breaker, &[Failure]);
@@ -735,7 +733,7 @@ fn time_window_vector_1_all_calls_of_one_second_leave_the_window_together() {
 }
 
 #[test]
-fn time_window_vector_2_the_window_slides_by_whole_seconds_of_the_clock() {
+fn the_window_slides_by_whole_seconds_of_the_clock() {
     let clock = Clock::manual();
     let breaker = five_seconds(&clock);
     let mut totals = Vec::new();
@@ -787,7 +785,7 @@ fn a_call_belongs_to_the_second_in_which_it_ends() {
 #[test]
 fn an_open_circuit_shows_its_window_and_lets_time_pass_in_it() {
     let clock = Clock::manual();
-    let breaker = breaker(vectors(&clock).wait_duration_in_open_state(60 * SECOND));
+    let breaker = breaker(twenty_seconds(&clock).wait_duration_in_open_state(60 * SECOND));
     record(&breaker, &[Failure; 5]);
     assert_eq!((counts(&breaker), breaker.metrics().failure_rate), ([5, 5, 0, 0], Some(100.0)));
     clock.advance(20 * SECOND);
@@ -1639,7 +1637,7 @@ fn half_open_never_admits_more_than_permitted_whatever_becomes_of_the_trials() {
 #[test]
 fn half_open_with_a_time_window_still_ends() {
     let clock = Clock::manual();
-    let config = vectors(&clock).max_wait_duration_in_half_open_state(Duration::ZERO);
+    let config = twenty_seconds(&clock).max_wait_duration_in_half_open_state(Duration::ZERO);
     let breaker = half_open(config.permitted_number_of_calls_in_half_open_state(3));
     for _ in 0..3 {
         // Longer apart than the window: trial results do not expire.
@@ -1845,7 +1843,7 @@ fn a_circuit_that_opens_for_ever_names_no_moment() {
 fn reading_the_metrics_changes_nothing() {
     for state in STATES {
         let clock = Clock::manual();
-        let breaker = in_state(vectors(&clock), state);
+        let breaker = in_state(twenty_seconds(&clock), state);
         let _call = breaker.try_acquire();
         clock.advance(SECOND / 2);
         let heard = Heard::of(&breaker);
@@ -2078,15 +2076,15 @@ fn the_first_call_after_the_wait_does_not_lock_itself_out() {
     let breaker = in_state(on(&clock).permitted_number_of_calls_in_half_open_state(1), State::Open);
     let handle = breaker.clone();
     // A listener that asks back is the worst case of it.
-    let answers = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&answers);
-    breaker.on_event(move |_| told.lock().push((handle.metrics().state, handle.state()))).forever();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let answers = Arc::clone(&seen);
+    breaker.on_event(move |_| answers.lock().push((handle.metrics().state, handle.state()))).forever();
     clock.advance(61 * SECOND);
     assert_eq!(now(breaker.call(|| ready(Ok::<_, ()>(1)))), Ok(1));
-    let answers = answers.lock().clone();
-    assert!(!answers.is_empty());
-    assert!(answers.iter().all(|(counted, asked)| counted == asked), "{answers:?}");
     assert_eq!(breaker.state(), State::Closed);
+    let seen = seen.lock();
+    assert!(!seen.is_empty() && seen.iter().all(|(of_metrics, of_state)| of_metrics == of_state), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(State::Closed, State::Closed)));
 }
 
 #[test]
@@ -2102,6 +2100,48 @@ fn many_transitions_do_not_deepen_the_stack() {
         }
     });
     run.unwrap().join().unwrap();
+}
+
+#[test]
+fn no_timer_is_ever_registered() {
+    let clock = Clock::manual();
+    for state in STATES {
+        let config = idle(&clock).wait_duration_in_open_state(SECOND).max_wait_duration_in_half_open_state(SECOND);
+        let breaker = in_state(config.automatic_transition_from_open_to_half_open_enabled(true), state);
+        let heard = Heard::of(&breaker);
+        for _ in 0..8 {
+            let _result = now(breaker.call(|| ready(Err::<(), _>("down"))));
+            let mut hung = Box::pin(breaker.call(pending::<Result<(), &str>>));
+            let _refused = poll_once(hung.as_mut());
+            assert_eq!(clock.next_wake(), None, "{state}");
+            clock.advance(SECOND / 2);
+            breaker.state();
+            assert_eq!(clock.next_wake(), None, "{state}");
+        }
+        drop(heard);
+        breaker.reset();
+        assert_eq!((breaker.state(), clock.next_wake()), (State::Closed, None));
+    }
+}
+
+#[tokio::test]
+async fn a_cloned_handle_works_inside_a_runtime() {
+    let clock = Clock::manual();
+    let breaker = breaker(small(&clock, 4));
+    let calls = (0..4).map(|call| {
+        let clone = breaker.clone();
+        tokio::spawn(async move {
+            let work = || async move {
+                tokio::task::yield_now().await;
+                if call % 2 == 0 { Ok(call) } else { Err("down") }
+            };
+            clone.call(work).await
+        })
+    });
+    let results = futures::future::join_all(calls).await;
+    let answers: Vec<_> = results.into_iter().map(|joined| joined.expect("no panic").ok()).collect();
+    assert_eq!(answers, [Some(0), None, Some(2), None]);
+    assert_eq!((breaker.state(), breaker.metrics().failure_rate), (State::Open, Some(50.0)));
 }
 
 // Threads

@@ -279,7 +279,7 @@ fn a_burst_of_its_own_bounds_what_a_smooth_limiter_keeps() {
 fn a_reservation_tells_how_long_to_wait() {
     let (limiter, clock) = fixed(3, ms(12));
     clock.advance(PERIOD);
-    // The vectors of Resilience4j's own test: one nanosecond goes by before each.
+    // As in Resilience4j's own test, one nanosecond goes by before each.
     let waits: Vec<_> = (0..9)
         .map(|_| {
             clock.advance(ns(1));
@@ -787,5 +787,22 @@ proptest! {
             clock.advance(ns(1));
             prop_assert!(limiter.reserve(permits).is_ok());
         }
+    }
+}
+
+#[test]
+fn a_panicking_listener_harms_nobody_and_takes_no_permit() {
+    for algorithm in BOTH {
+        let (limiter, clock) = limiter(algorithm, 2, Duration::ZERO);
+        limiter.on_event(|_| std::panic::resume_unwind(Box::new("listener"))).forever();
+        let log = limiter.event_log(8);
+        for left in [1, 0] {
+            assert_eq!(clock.block_on(limiter.call(sent)), Ok("sent"));
+            assert_eq!(available(&limiter), left);
+        }
+        assert!(matches!(clock.block_on(limiter.call(sent)), Err(Error::Rejected(Rejected::RateLimited(_)))));
+        assert_eq!(log.events().len(), 3);
+        clock.advance(PERIOD);
+        assert_eq!(clock.block_on(limiter.call(sent)), Ok("sent"));
     }
 }

@@ -735,3 +735,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_panicking_listener_harms_neither_the_call_nor_the_other_listeners() {
+    let clock = Clock::manual();
+    let retry = retry(on(&clock));
+    retry.on_event(|_| std::panic::resume_unwind(Box::new("listener"))).forever();
+    let mut events = retry.events(8);
+    assert_eq!(clock.block_on(retry.call_with(succeeds_at(2))), Ok(2));
+    assert_eq!(clock.block_on(retry.call_with(always_fails)), Err(Error::Inner(3)));
+    let names: Vec<_> = published(&mut events).iter().map(EventKind::as_str).collect();
+    assert_eq!(names, ["RETRY", "SUCCESS", "RETRY", "RETRY", "ERROR"]);
+    assert_eq!(counted(&retry), [0, 1, 0, 1, 5]);
+}

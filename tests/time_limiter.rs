@@ -230,16 +230,6 @@ fn every_end_is_told() {
     assert!(log.events().iter().all(|event| &*event.name == "mail" && event.policy == PolicyKind::TimeLimiter));
 }
 
-#[test]
-fn a_time_out_of_a_limiter_inside_is_an_error_to_the_one_outside() {
-    let (outer, clock) = limiter(2 * SECOND);
-    let inner = TimeLimiter::new("inner", Config::default().timeout_duration(SECOND).clock(&clock)).unwrap();
-    let log = outer.event_log(8);
-    let result = clock.block_on(outer.call_flat(|| inner.call(pending::<Result<(), ()>>)));
-    assert_eq!(timed_out(result), SECOND);
-    assert_eq!(log.events().into_iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["ERROR"]);
-}
-
 /// A runtime of its own, since the call goes on in a task.
 fn on_a_runtime<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
@@ -376,4 +366,32 @@ fn sleepers_on_the_default_clock_are_woken_by_its_thread() {
     drop(send);
     assert_eq!(receive.iter().count(), 4);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_panicking_listener_harms_neither_the_call_nor_the_other_listeners() {
+    let (limiter, clock) = limiter(SECOND);
+    limiter.on_event(|_| std::panic::resume_unwind(Box::new("listener"))).forever();
+    let log = limiter.event_log(8);
+    assert_eq!(clock.block_on(limiter.call(|| ready(Ok::<_, ()>(1)))), Ok(1));
+    assert_eq!(clock.block_on(limiter.call(|| ready(Err::<(), _>("down")))), Err(Error::Inner("down")));
+    assert_eq!(timed_out(clock.block_on(limiter.call(pending::<Result<(), ()>>))), SECOND);
+    let names: Vec<_> = log.events().iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!((names, clock.next_wake()), (vec!["SUCCESS", "ERROR", "TIMEOUT"], None));
+}
+
+#[test]
+fn a_time_out_of_an_inner_limiter_is_an_error_to_the_outer_one() {
+    let (outer, clock) = limiter(2 * SECOND);
+    let config = Config::default().timeout_duration(SECOND).clock(&clock);
+    let inner = TimeLimiter::new("inner", config).expect("a valid config");
+    let (told_outside, told_inside) = (outer.event_log(8), inner.event_log(8));
+    let both = Pipeline::new((outer, inner));
+    let Err(Error::Rejected(rejected)) = clock.block_on(both.call(pending::<Result<(), ()>>)) else {
+        panic!("not timed out")
+    };
+    assert_eq!(rejected.name(), "inner");
+    let kinds = |log: &resile::event::EventLog| log.events().into_iter().map(|event| event.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(&told_inside), [EventKind::Timeout]);
+    assert_eq!(kinds(&told_outside), [EventKind::Error { elapsed: Some(SECOND), attempts: 0 }]);
 }

@@ -23,7 +23,7 @@ use resile::{
     event::State, retry, time_limiter,
 };
 use support::{
-    Counter, Five, MS, SECOND, Yield, breaker, bulkhead, drive, five, poll_once, retry, taken, time_limiter,
+    Counter, Five, MS, PLACES, SECOND, Yield, breaker, bulkhead, drive, five, poll_once, retry, taken, time_limiter,
 };
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed,
@@ -533,4 +533,26 @@ fn each_attempt_starts_the_time_limit_of_a_layer_inside_afresh() {
     let mut client = ServiceBuilder::new().layer(retry).layer(limit).service(service_fn(slow_once));
     drive(&clock, client.call(clock.clone())).unwrap();
     assert_eq!((calls.get(), clock.now().as_nanos()), (2, 2_900_000_000));
+}
+
+#[test]
+fn calls_through_clones_of_one_service_run_at_the_same_time() {
+    let clock = Clock::manual();
+    let running = Counter::default();
+    let counted = running.clone();
+    let service = five(&clock).layer(service_fn(move |order: u32| {
+        counted.up();
+        async move {
+            Yield::default().await;
+            Ok::<_, BoxError>(order)
+        }
+    }));
+    let mut calls: Vec<_> = (0..PLACES).map(|order| Box::pin(service.clone().oneshot(order))).collect();
+    for call in &mut calls {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    assert_eq!(running.get(), PLACES);
+    for (order, call) in (0..).zip(&mut calls) {
+        assert!(matches!(poll_once(call.as_mut()), Poll::Ready(Ok(answer)) if answer == order));
+    }
 }

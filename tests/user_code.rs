@@ -1,5 +1,4 @@
-//! Code of the user's in awkward places, and what others have got wrong: wakers, listeners and drops that panic or call
-//! back, timers that stay behind, windows that grow.
+//! Code of the user's in awkward places: wakers, listeners and drops that panic or call back.
 
 use std::{
     future::{Future, pending, ready},
@@ -10,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use resile::{
-    Bulkhead, CircuitBreaker, Clock, ManualClock, Pipeline, RateLimiter, Retry, Subscription, TimeLimiter,
-    circuit_breaker, clock::Sleep, rate_limiter,
-};
+use resile::{Bulkhead, CircuitBreaker, Clock, ManualClock, Subscription, circuit_breaker, clock::Sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -99,71 +95,4 @@ fn a_listener_whose_panic_panics_when_it_is_dropped_harms_nobody() {
     breaker.on_event(|_| std::panic::panic_any(Bomb)).forever();
     breaker.transition_to_open().expect("legal");
     assert_eq!(breaker.state(), circuit_breaker::State::Open);
-}
-
-#[test]
-fn a_panicking_listener_harms_no_call_of_any_policy() {
-    fn panics<E>(_: &E) {
-        panic!("a listener")
-    }
-    let clock = Clock::manual();
-    let limiter = RateLimiter::new("orders", rate_limiter::Config::default().clock(&clock)).expect("a valid config");
-    let policies = (
-        Retry::with_defaults("orders"),
-        CircuitBreaker::with_defaults("orders"),
-        limiter,
-        TimeLimiter::with_defaults("orders"),
-        Bulkhead::with_defaults("orders"),
-    );
-    policies.0.on_event(panics).forever();
-    policies.1.on_event(panics).forever();
-    policies.2.on_event(panics).forever();
-    policies.3.on_event(panics).forever();
-    policies.4.on_event(panics).forever();
-    let pipeline = Pipeline::new(policies);
-    for _ in 0..3 {
-        assert_eq!(clock.block_on(pipeline.call(|| ready(Ok::<_, &str>(1)))), Ok(1));
-    }
-    let (retry, breaker, limiter, _, bulkhead) = pipeline.policies();
-    assert_eq!(retry.metrics().successful_calls_without_retry_attempt, 3);
-    assert_eq!((breaker.metrics().buffered_calls, breaker.metrics().failed_calls), (3, 0));
-    assert_eq!(limiter.metrics().available_permissions, 47);
-    assert_eq!(bulkhead.metrics().concurrent_calls, 0);
-}
-
-#[test]
-fn a_breaker_registers_no_timer_in_any_state() {
-    let clock = Clock::manual();
-    let config = circuit_breaker::Config::default()
-        .automatic_transition_from_open_to_half_open_enabled(true)
-        .max_wait_duration_in_half_open_state(SECOND)
-        .clock(&clock);
-    let breaker = CircuitBreaker::new("orders", config).expect("a valid config");
-    breaker.transition_to_open().expect("legal");
-    assert_eq!(clock.next_wake(), None);
-    breaker.transition_to_half_open().expect("legal");
-    let _trial = breaker.try_acquire().expect("a place");
-    assert_eq!(clock.next_wake(), None);
-    breaker.reset();
-    assert_eq!(clock.next_wake(), None);
-}
-
-#[test]
-fn a_time_window_does_not_grow_with_the_calls_in_it() {
-    let clock = Clock::manual();
-    let config = circuit_breaker::Config::default()
-        .sliding_window_type(circuit_breaker::SlidingWindowType::TimeBased)
-        .sliding_window_size(60)
-        .failure_rate_threshold(100.0)
-        .clock(&clock);
-    let breaker = CircuitBreaker::new("orders", config).expect("a valid config");
-    breaker.try_acquire().expect("closed").success();
-    let used = allocation_counter::measure(|| {
-        for call in 0..100_000 {
-            let permit = breaker.try_acquire().expect("closed");
-            if call % 10 == 0 { permit.failure() } else { permit.success() }
-        }
-    });
-    assert_eq!(used.count_total, 0);
-    assert_eq!((breaker.metrics().buffered_calls, breaker.metrics().failed_calls), (100_001, 10_000));
 }

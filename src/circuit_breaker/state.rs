@@ -607,64 +607,92 @@ fn just_after(moment: Instant) -> Instant {
 mod tests {
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn core(config: Config) -> Core {
-        Core::new(&config.slow_call_duration_threshold(None), Instant::from_nanos(100 * SECOND))
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
     }
 
-    fn at(core: &mut Core, seconds: u64) {
-        core.look(Instant::from_nanos(seconds * SECOND), false);
+    /// Made at second 100: a window of 20 seconds and two calls, and one trial call.
+    fn core(change: impl FnOnce(Config) -> Config) -> Core {
+        let config = Config::default()
+            .sliding_window_type(SlidingWindowType::TimeBased)
+            .sliding_window_size(20)
+            .minimum_number_of_calls(2)
+            .permitted_number_of_calls_in_half_open_state(1);
+        Core::new(&change(config), at(100))
+    }
+
+    fn look(core: &mut Core, now: Instant) -> Instant {
+        let now = core.look(now, true);
         assert_eq!(core.settle(), None);
+        now
     }
 
-    fn fail(core: &mut Core) {
-        let ticket = core.acquire(false).expect("admitted");
-        core.finish(&ticket, Outcome::Failure.into(), false, None);
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_empties_no_time_window() {
-        let config = Config::default().sliding_window_type(SlidingWindowType::TimeBased).sliding_window_size(10);
-        let mut core = core(config);
-        for second in 100..110 {
-            at(&mut core, second);
-            fail(&mut core);
-        }
-        for second in [108, 50, 3, 108] {
-            at(&mut core, second);
-            assert_eq!(core.view().totals.calls, 10);
-        }
-        fail(&mut core);
-        at(&mut core, 110);
-        assert_eq!(core.view().totals.calls, 10, "the first has gone, and the last was of the latest second");
+    fn record(core: &mut Core, outcome: Outcome) {
+        let ticket = core.acquire(true).expect("admitted");
+        core.finish(&ticket, outcome.into(), false, None);
     }
 
     #[test]
-    fn a_clock_that_steps_back_makes_no_wait_longer() {
-        let wait = Duration::from_nanos(10 * SECOND);
-        let mut core = core(Config::default().sliding_window_size(1).wait_duration_in_open_state(wait));
-        at(&mut core, 105);
-        at(&mut core, 50);
-        fail(&mut core);
-        assert_eq!((core.state(), core.last_refused()), (State::Open, Instant::from_nanos(115 * SECOND)));
-        at(&mut core, 116);
-        at(&mut core, 20);
-        assert!(core.acquire(false).is_ok());
+    fn a_clock_that_steps_back_stands_still_for_the_window_and_its_rates() {
+        let mut core = core(|config| config.failure_rate_threshold(100.0));
+        record(&mut core, Outcome::Failure);
+        assert_eq!(look(&mut core, at(10)), at(100));
+        record(&mut core, Outcome::Success);
+        let view = core.view();
+        assert_eq!((view.totals.calls, view.totals.failed, view.rates.failure), (2, 1, Some(50.0)));
+        assert!(core.take_notes().iter().all(|note| note.at == at(100)));
+
+        assert_eq!(look(&mut core, at(119)), at(119));
+        assert_eq!(look(&mut core, at(0)), at(119));
+        assert_eq!(core.view().totals, view.totals);
+        look(&mut core, at(120));
+        look(&mut core, at(100));
+        assert_eq!((core.view().totals, core.view().rates.failure), (Totals::default(), None));
     }
 
     #[test]
-    fn a_clock_that_steps_back_gives_no_trial_call_more_time() {
-        let lease = Duration::from_nanos(10 * SECOND);
-        let config = Config::default().sliding_window_size(1).permitted_number_of_calls_in_half_open_state(1);
-        let mut core = core(config.max_trial_call_duration(lease));
-        assert!(core.transition_to(State::Open) && core.transition_to(State::HalfOpen));
-        at(&mut core, 200);
-        at(&mut core, 30);
-        assert!(core.acquire(false).is_ok());
-        at(&mut core, 210);
-        assert_eq!(core.state(), State::HalfOpen);
-        at(&mut core, 211);
+    fn a_clock_that_steps_back_neither_shortens_nor_lengthens_the_open_wait() {
+        let mut core = core(|config| config.wait_duration_in_open_state(60 * SECOND));
+        look(&mut core, at(10));
+        record(&mut core, Outcome::Failure);
+        record(&mut core, Outcome::Failure);
+        let wait = |core: &mut Core| core.acquire(true).expect_err("open").retry_after;
+        assert_eq!(wait(&mut core), Some(60 * SECOND + Duration::from_nanos(1)));
+        look(&mut core, at(130));
+        look(&mut core, at(20));
+        assert_eq!(wait(&mut core), Some(30 * SECOND + Duration::from_nanos(1)));
+        look(&mut core, at(160));
+        assert!(core.acquire(true).is_err());
+        look(&mut core, at(161));
+        look(&mut core, at(0));
+        assert_eq!((core.acquire(true).map(|trial| trial.started), core.state()), (Ok(at(161)), State::HalfOpen));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_neither_shortens_nor_lengthens_a_trial_call() {
+        let mut core = core(|config| config.initial_state(State::HalfOpen).max_trial_call_duration(60 * SECOND));
+        look(&mut core, at(10));
+        assert_eq!(core.acquire(true).map(|trial| trial.started), Ok(at(100)));
+        look(&mut core, at(160));
+        look(&mut core, at(50));
+        assert_eq!((core.state(), core.view().outstanding_trials), (State::HalfOpen, 1));
+        look(&mut core, just_after(at(160)));
         assert_eq!(core.state(), State::Open);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_neither_shortens_nor_lengthens_the_half_open_state() {
+        let mut core =
+            core(|config| config.initial_state(State::Open).max_wait_duration_in_half_open_state(30 * SECOND));
+        look(&mut core, at(10));
+        assert!(core.transition_to(State::HalfOpen));
+        look(&mut core, at(129));
+        look(&mut core, at(10));
+        assert_eq!(core.state(), State::HalfOpen);
+        look(&mut core, at(130));
+        assert_eq!(core.state(), State::Open);
+        assert_eq!(core.last_refused(), at(190));
     }
 }

@@ -433,37 +433,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rejection_says_who_and_what_and_when() {
-        let wait = Duration::from_millis(1500);
-        let every: [(Rejected, PolicyKind, u16, bool, Option<u64>); 5] = [
-            (
-                CircuitOpen::new("mail", State::Open).with_retry_after(wait).into(),
-                PolicyKind::CircuitBreaker,
-                503,
-                true,
-                Some(2),
-            ),
-            (BulkheadFull::new("mail", 25).into(), PolicyKind::Bulkhead, 503, true, None),
-            (
-                RateLimited::new("mail", 1, 50).with_wait(2 * wait, wait).into(),
-                PolicyKind::RateLimiter,
-                429,
-                true,
-                Some(2),
-            ),
-            (TimedOut::new("mail", wait).into(), PolicyKind::TimeLimiter, 503, false, None),
-            (RetriesExhausted::new("mail", 3).into(), PolicyKind::Retry, 503, false, None),
-        ];
-        for (rejected, policy, status, refusal, seconds) in every {
-            assert_eq!((rejected.name(), rejected.policy()), ("mail", policy));
-            assert_eq!((rejected.http_status(), rejected.is_refusal()), (status, refusal), "{rejected}");
-            assert_eq!(rejected.retry_after(), seconds.map(|_| wait), "{rejected}");
-            assert_eq!(rejected.retry_after_secs(), seconds, "{rejected}");
-            assert!(rejected.to_string().contains("'mail'"), "{rejected}");
-        }
-    }
-
-    #[test]
     fn what_is_printed_is_short() {
         let open = CircuitOpen::new("mail", State::Open);
         let open = open.with_numbers(

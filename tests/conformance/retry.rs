@@ -15,15 +15,22 @@ struct Function {
     interval_ms: u64,
     multiplier: Option<f64>,
     max_ms: Option<u64>,
+    randomization_factor: Option<f64>,
 }
 
 impl Function {
     fn build(&self) -> IntervalFunction {
         let interval = Duration::from_millis(self.interval_ms);
         let function = match self.kind.as_str() {
-            "fixed" => IntervalFunction::fixed(interval),
-            "exponential" => IntervalFunction::exponential(interval, self.multiplier.expect("a multiplier")),
+            "fixed" | "random" => IntervalFunction::fixed(interval),
+            "exponential" | "exponential_random" => {
+                IntervalFunction::exponential(interval, self.multiplier.expect("a multiplier"))
+            }
             other => panic!("interval function {other}"),
+        };
+        let function = match self.randomization_factor {
+            Some(factor) => function.randomized(factor),
+            None => function,
         };
         match self.max_ms {
             Some(max) => function.max(Duration::from_millis(max)),
@@ -41,6 +48,14 @@ fn alike(ours: Duration, recorded_ms: u64) -> bool {
 #[derive(Deserialize)]
 struct Intervals {
     sequences: Vec<Sequence>,
+    randomized: Vec<Randomized>,
+}
+
+impl Intervals {
+    fn recorded() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/retry_intervals.json");
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    }
 }
 
 #[derive(Deserialize)]
@@ -51,8 +66,7 @@ struct Sequence {
 
 #[test]
 fn intervals_are_those_of_resilience4j() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/retry_intervals.json");
-    let recorded: Intervals = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let recorded = Intervals::recorded();
     let mut mismatches = Vec::new();
     for (index, sequence) in recorded.sequences.iter().enumerate() {
         let function = sequence.function.build();
@@ -65,6 +79,68 @@ fn intervals_are_those_of_resilience4j() {
         }
     }
     assert!(!recorded.sequences.is_empty());
+    assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
+}
+
+#[derive(Deserialize)]
+struct Randomized {
+    function: Function,
+    per_attempt: Vec<Spread>,
+}
+
+/// Of many samples.
+#[derive(Deserialize)]
+struct Spread {
+    attempt: u32,
+    min_ms: u64,
+    max_ms: u64,
+    mean_ms: f64,
+}
+
+const SAMPLES: u32 = 20_000;
+
+impl Function {
+    /// Theirs is in whole milliseconds at each step, where an interval may be too short to ever grow.
+    fn grows(&self) -> bool {
+        self.multiplier.is_none_or(|multiplier| (self.interval_ms as f64 * multiplier) as u64 > self.interval_ms)
+    }
+}
+
+/// With a limit they are meant to differ, since ours holds before the jitter: those are left out, and so are intervals
+/// too short to grow by whole milliseconds.
+#[test]
+fn randomized_intervals_are_spread_as_those_of_resilience4j() {
+    let recorded = Intervals::recorded();
+    let mut mismatches = Vec::new();
+    let mut compared = 0;
+    let comparable = |one: &&Randomized| one.function.max_ms.is_none() && one.function.grows();
+    for Randomized { function, per_attempt } in recorded.randomized.iter().filter(comparable) {
+        let intervals = function.build();
+        assert_eq!(intervals.validate(), Ok(()));
+        let last = per_attempt.iter().map(|spread| spread.attempt).max().unwrap() as usize;
+        let mut drawn = vec![(Duration::MAX, Duration::ZERO, Duration::ZERO); last];
+        for seed in 0..SAMPLES {
+            for ((min, max, sum), wait) in drawn.iter_mut().zip(intervals.clone().seed(seed.into()).intervals()) {
+                *min = wait.min(*min);
+                *max = wait.max(*max);
+                *sum += wait;
+            }
+        }
+        for spread in per_attempt {
+            let (min, max, sum) = drawn[spread.attempt as usize - 1];
+            let ours = [min, max, sum / SAMPLES].map(|wait| wait.as_secs_f64() * 1000.0);
+            let theirs = [spread.min_ms as f64, spread.max_ms as f64, spread.mean_ms];
+            compared += 1;
+            if ours.iter().zip(theirs).any(|(ours, theirs)| (ours - theirs).abs() > 1.0 + theirs / 50.0) {
+                let (factor, attempt) = (function.randomization_factor, spread.attempt);
+                mismatches.push(format!(
+                    "{} ms, {factor:?}, attempt {attempt}: {ours:?}, recorded {theirs:?}",
+                    function.interval_ms
+                ));
+            }
+        }
+    }
+    assert!(compared > 0);
     assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
 }
 

@@ -25,7 +25,7 @@ pub const LIMIT: u32 = 1000;
 /// Places in the bulkhead.
 pub const PLACES: u32 = 20;
 
-/// Resilience4j's order.
+/// All five, in Resilience4j's order.
 pub type Five = Pipeline<(Retry, CircuitBreaker, RateLimiter, TimeLimiter, Bulkhead)>;
 
 /// Five policies on one clock: three attempts 100 ms apart, a window of 100 calls, no waiting for permits or places, one
