@@ -1,0 +1,2 @@
+//! `cargo run --example email_dispatch -- --help`
+fn main() {}

@@ -1,0 +1,86 @@
+//! What is asked for: one mail to one person.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What the mail is about, which decides who is refused first when a mail server suffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Kind {
+    /// A password, a receipt: refused last.
+    Transactional,
+    /// Refused first.
+    Marketing,
+    /// News about something of the recipient's.
+    Notification,
+}
+
+/// How much a failure matters, which decides what happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Priority {
+    /// Tried again at once, with an alert and a copy in a file.
+    High,
+    /// Tried again later.
+    Normal,
+    /// Given up.
+    Low,
+}
+
+/// How `content` is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ContentType {
+    /// Plain text.
+    Text,
+    /// HTML, sent with a text alternative made from it.
+    Html,
+}
+
+/// A file that goes with the mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its file name.
+    pub name: String,
+    /// Its media type, such as `application/pdf`.
+    #[serde(rename = "type")]
+    pub media_type: String,
+    /// Its content in base64.
+    pub data: String,
+}
+
+/// One valid request, as it is on a topic and in the outbox: addresses are encrypted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmailRequest {
+    /// The caller's name for it: the same request asked for twice is sent once.
+    pub id: Uuid,
+    /// Whom to send to, encrypted. Without it the request goes out by SMS alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Where to send an SMS when no mail can be sent, encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    /// The subject, itself a template where `variables` are given.
+    pub subject: String,
+    /// The text, or a template's name in `template`: exactly one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// The name of a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// What the template is filled with.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// How `content` is written.
+    pub content_type: ContentType,
+    /// Files that go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// What it is about.
+    pub kind: Kind,
+    /// How much a failure matters.
+    pub priority: Priority,
+    /// When it was asked for, RFC 3339.
+    pub timestamp: String,
+}
