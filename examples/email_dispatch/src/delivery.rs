@@ -1,1 +1,311 @@
-//! To be written.
+//! The policies around a mail server, and the second server behind the first.
+//!
+//! ```text
+//! Fallback ─ Retry ─ CircuitBreaker (kind) ─ CircuitBreaker (server) ─ RateLimiter ─ TimeLimiter ─ Bulkhead ─ mail
+//!    └────── the same around the second server
+//! ```
+//!
+//! Each server has a breaker, which counts only what is the server's fault, and before it one for each kind of mail,
+//! which open the sooner the less a mail matters. So a server that begins to suffer is first spared the marketing.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use resile::{
+    Bulkhead, CircuitBreaker, Error, Fallback, IntervalFunction, InvalidConfig, Outcome, Pipeline, RateLimiter,
+    Rejected, Retry, TimeLimiter, Verdict, bulkhead,
+    circuit_breaker::{self, Classified},
+    rate_limiter,
+    retry::{self, RetryIf},
+    time_limiter,
+};
+
+use crate::{
+    request::Kind,
+    smtp::{Fault, Handover, Mail, SendError, Stage, Transport},
+};
+
+/// What came of an attempt at one server.
+type Attempt = Result<(), Error<SendError>>;
+
+/// The policies around one server for one kind of mail, outermost first.
+type Guard = Pipeline<(
+    RetryIf<fn(&Attempt) -> bool>,
+    Classified<fn(&Attempt) -> Verdict>,
+    Classified<fn(&Attempt) -> Verdict>,
+    RateLimiter,
+    TimeLimiter,
+    Bulkhead,
+)>;
+
+/// How a server is protected, and we from it.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    /// How many conversations there may be at a time. Default: 64.
+    pub connections: u32,
+    /// How many mails a second it wants at most. `None`, the default, for as many as there are.
+    pub mails_per_second: Option<u32>,
+    /// The longest time one mail may take, queueing for a conversation included. Longer than all of the conversation's
+    /// own time-outs together, which say more about what happened. Default: 60 s.
+    pub time_limit: Duration,
+    /// How long an open breaker waits before it tries the server again. Default: 10 s.
+    pub open: Duration,
+    /// From which duration on a mail counts as slow. Default: 5 s.
+    pub slow: Duration,
+    /// How many results the breakers look back on. Default: 50.
+    pub window: u32,
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            mails_per_second: None,
+            time_limit: Duration::from_secs(60),
+            open: Duration::from_secs(10),
+            slow: Duration::from_secs(5),
+            window: 50,
+        }
+    }
+}
+
+/// One mail server with all that is around it.
+#[derive(Debug)]
+pub struct Provider<T> {
+    name: String,
+    transport: T,
+    breaker: CircuitBreaker,
+    marketing: (CircuitBreaker, Guard),
+    notification: (CircuitBreaker, Guard),
+    transactional: (CircuitBreaker, Guard),
+}
+
+impl<T: Transport> Provider<T> {
+    /// Puts the policies around a server. Its breakers are called `<name>`, `<name>-marketing`, `<name>-notification`
+    /// and `<name>-transactional`.
+    ///
+    /// # Errors
+    /// A protection that cannot be, such as no connections.
+    pub fn new(name: &str, transport: T, protection: &Protection) -> Result<Self, InvalidConfig> {
+        let breaker_at = |name: String, failures: f32| {
+            let config = circuit_breaker::Config::default()
+                .failure_rate_threshold(failures)
+                .slow_call_duration_threshold(protection.slow)
+                .slow_call_rate_threshold(failures + 30.0)
+                .sliding_window_size(protection.window)
+                .minimum_number_of_calls(protection.window.min(10))
+                .permitted_number_of_calls_in_half_open_state(5)
+                .wait_duration_in_open_state(protection.open)
+                .automatic_transition_from_open_to_half_open_enabled(true);
+            CircuitBreaker::new(name, config)
+        };
+        let limit = rate_limiter::Config::default()
+            .algorithm(rate_limiter::Algorithm::Smooth)
+            .limit_for_period(protection.mails_per_second.unwrap_or(1_000_000))
+            .limit_refresh_period(Duration::from_secs(1))
+            .timeout_duration(protection.time_limit);
+        let retry = retry::Config::default()
+            .max_attempts(2)
+            .interval_function(IntervalFunction::fixed(Duration::from_millis(50)).randomized(0.5));
+        let time_limit = time_limiter::Config::default().timeout_duration(protection.time_limit);
+        let conversations = bulkhead::Config::default()
+            .max_concurrent_calls(protection.connections)
+            .max_wait_duration(protection.time_limit);
+
+        let breaker = breaker_at(name.to_owned(), 50.0)?;
+        let retry = Retry::new(name, retry)?;
+        let limiter = RateLimiter::new(name, limit)?;
+        let time_limiter = TimeLimiter::new(name, time_limit)?;
+        let bulkhead = Bulkhead::new(name, conversations)?;
+        let guarded = |kind: &str, failures| {
+            let of_kind = breaker_at(format!("{name}-{kind}"), failures)?;
+            let guard = Pipeline::new((
+                retry.retry_if(is_worth_another_attempt as fn(&Attempt) -> bool),
+                of_kind.classify(judge as fn(&Attempt) -> Verdict),
+                breaker.classify(judge as fn(&Attempt) -> Verdict),
+                limiter.clone(),
+                time_limiter.clone(),
+                bulkhead.clone(),
+            ));
+            Ok::<_, InvalidConfig>((of_kind, guard))
+        };
+        let marketing = guarded("marketing", 25.0)?;
+        let notification = guarded("notification", 40.0)?;
+        let transactional = guarded("transactional", 60.0)?;
+        Ok(Self { name: name.to_owned(), transport, breaker, marketing, notification, transactional })
+    }
+
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its breakers, its own first.
+    pub fn breakers(&self) -> impl Iterator<Item = &CircuitBreaker> {
+        [&self.breaker, &self.marketing.0, &self.notification.0, &self.transactional.0].into_iter()
+    }
+
+    async fn send(&self, mail: &Mail, kind: Kind, handover: &impl Handover) -> Result<&str, Undelivered> {
+        let (_, guard) = match kind {
+            Kind::Marketing => &self.marketing,
+            Kind::Notification => &self.notification,
+            Kind::Transactional => &self.transactional,
+        };
+        let handover = &Noted { handover, is_handed_over: AtomicBool::new(false) };
+        match guard.call(|| self.attempt(mail, handover)).await {
+            Ok(()) => Ok(&self.name),
+            Err(Error::Inner(error)) => Err(Undelivered::Failed(error)),
+            Err(Error::Rejected(Rejected::TimedOut(timed_out))) => {
+                let (fault, stage) = match handover.is_handed_over.load(Ordering::Relaxed) {
+                    true => (Fault::Unknown, Stage::FinalDot),
+                    false => (Fault::Provider, Stage::Connect),
+                };
+                let (server, text) = (self.name.clone(), timed_out.to_string());
+                Err(Undelivered::Failed(SendError { fault, stage, code: None, server, text }))
+            }
+            Err(Error::Rejected(refusal)) => Err(Undelivered::Refused(refusal)),
+        }
+    }
+
+    async fn attempt(&self, mail: &Mail, handover: &Noted<'_, impl Handover>) -> Result<(), SendError> {
+        let sent = self.transport.send(mail, handover).await;
+        if let Err(error) = &sent
+            && error.fault != Fault::Unknown
+            && handover.is_handed_over.swap(false, Ordering::Relaxed)
+        {
+            handover.handover.take_back().await;
+        }
+        sent
+    }
+}
+
+/// The first mail server, and the second behind it.
+#[derive(Debug)]
+pub struct MailServers<T> {
+    /// Asked first.
+    pub primary: Provider<T>,
+    /// Asked when the first cannot, and there is one.
+    pub secondary: Option<Provider<T>>,
+}
+
+impl<T: Transport> MailServers<T> {
+    /// Sends the mail through the first server, or else through the second, and says through which.
+    ///
+    /// # Errors
+    /// Why neither took it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection; whether the mail was taken is then unknown if `handover` had been
+    /// asked.
+    pub async fn send(&self, mail: &Mail, kind: Kind, handover: &impl Handover) -> Result<&str, Undelivered> {
+        let Some(secondary) = &self.secondary else { return self.primary.send(mail, kind, handover).await };
+        let failover = Fallback::new(|first: Undelivered| async move {
+            if !first.lets_another_server_try() {
+                return Err(first);
+            }
+            secondary.send(mail, kind, handover).await.map_err(|second| first.or(second))
+        });
+        failover.call_flat(|| self.primary.send(mail, kind, handover)).await
+    }
+
+    /// All breakers, the first server's first.
+    pub fn breakers(&self) -> impl Iterator<Item = &CircuitBreaker> {
+        self.primary.breakers().chain(self.secondary.iter().flat_map(Provider::breakers))
+    }
+}
+
+/// Why a mail did not go out.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Undelivered {
+    /// No server was asked: breakers are open, or there is no room. That is nobody's failure.
+    #[error(transparent)]
+    Refused(Rejected),
+    /// A server was asked.
+    #[error(transparent)]
+    Failed(SendError),
+}
+
+impl Undelivered {
+    /// Whether the mail was certainly not taken, for a reason that is this server's own.
+    fn lets_another_server_try(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Failed(error) => matches!(error.fault, Fault::Provider | Fault::Refused | Fault::SessionLimit),
+        }
+    }
+
+    /// What to say when this was followed by another: whichever tells more of the mail, so an answer before a refusal
+    /// to ask; of two refusals the one that ends first.
+    fn or(self, second: Self) -> Self {
+        match (&self, &second) {
+            (Self::Failed(_), Self::Refused(_)) => self,
+            (Self::Refused(first), Self::Refused(other)) if wait(first) < wait(other) => self,
+            _ => second,
+        }
+    }
+}
+
+impl From<Rejected> for Undelivered {
+    fn from(rejected: Rejected) -> Self {
+        Self::Refused(rejected)
+    }
+}
+
+impl resile::Rejectable for Undelivered {
+    fn rejected(&self) -> Option<&Rejected> {
+        match self {
+            Self::Refused(rejected) => Some(rejected),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+fn wait(refusal: &Rejected) -> Duration {
+    refusal.retry_after().unwrap_or(Duration::MAX)
+}
+
+/// What an attempt says about the server.
+fn judge(attempt: &Attempt) -> Verdict {
+    let Err(Error::Inner(error)) = attempt else { return Outcome::of(attempt).into() };
+    match error.fault {
+        Fault::Provider | Fault::DeferredByServer | Fault::Unknown => Outcome::Failure.into(),
+        // It will refuse every mail until somebody has changed something.
+        Fault::Refused => Verdict::from(Outcome::Failure).open(),
+        Fault::Deferred
+        | Fault::SessionLimit
+        | Fault::Recipient
+        | Fault::Message
+        | Fault::Fenced
+        | Fault::Store => Outcome::Ignored.into(),
+    }
+}
+
+/// Only what a new connection may mend. Whatever else the server said it would say again so soon.
+fn is_worth_another_attempt(attempt: &Attempt) -> bool {
+    match attempt {
+        Err(Error::Inner(error)) => {
+            error.fault == Fault::SessionLimit || error.fault == Fault::Provider && error.code.is_none()
+        }
+        _ => false,
+    }
+}
+
+/// Remembers whether the mail was handed over, for when a time-out takes the conversation away.
+struct Noted<'a, H> {
+    handover: &'a H,
+    is_handed_over: AtomicBool,
+}
+
+impl<H: Handover> Handover for Noted<'_, H> {
+    async fn hand_over(&self) -> Result<(), Fault> {
+        self.handover.hand_over().await?;
+        self.is_handed_over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn take_back(&self) {
+        self.handover.take_back().await;
+    }
+}

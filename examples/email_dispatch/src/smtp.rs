@@ -80,16 +80,20 @@ pub struct SendError {
     pub text: String,
 }
 
-/// Asked once between `RCPT` and `DATA`, the last moment before the mail can be taken. An error ends the conversation
-/// before anything was handed over.
+/// What a sender writes down around the moment from which on the server may take the mail.
 pub trait Handover: Sync {
-    /// Writes down that the mail is about to be handed over.
+    /// Asked between `RCPT` and `DATA`, the last moment before the mail can be taken. An error ends the conversation
+    /// before anything was handed over.
     fn hand_over(&self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Told when the server has clearly not taken what was handed over, before anybody tries again.
+    fn take_back(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A way to hand mails over: a mail server, or what stands in for one in a benchmark.
 pub trait Transport: Send + Sync + 'static {
-    /// Hands one mail over. `Ok` only after the server's positive reply to the final dot.
+    /// Hands one mail over. `Ok` only after the server's positive reply to the final dot. `take_back` of the handover is
+    /// the caller's to tell.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection. Whether the mail was taken is then unknown if `handover` had been
