@@ -1,1 +1,5 @@
 //! Each part alone.
+
+#[path = "../support/database.rs"]
+mod database;
+mod store;
