@@ -1,1 +1,5 @@
 //! Each part alone.
+
+mod personal;
+mod request;
+mod template;
