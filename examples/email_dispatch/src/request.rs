@@ -1,7 +1,17 @@
 //! What is asked for: one mail to one person.
+//!
+//! [`Intake`] makes an [`EmailRequest`] of what somebody sent, or names everything that is wrong with it at once.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::personal::{Keys, Unreadable};
+
+mod intake;
+
+pub use self::intake::{Fault, Faults, Intake, Limits, Origin};
 
 /// What the mail is about, which decides who is refused first when a mail server suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,7 +48,7 @@ pub enum ContentType {
 }
 
 /// A file that goes with the mail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// Its file name.
     pub name: String,
@@ -49,8 +59,15 @@ pub struct Attachment {
     pub data: String,
 }
 
+impl fmt::Debug for Attachment {
+    /// Without its name and content, which are the recipient's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attachment({}, {} characters)", self.media_type, self.data.len())
+    }
+}
+
 /// One valid request, as it is on a topic and in the outbox: addresses are encrypted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmailRequest {
     /// The caller's name for it: the same request asked for twice is sent once.
@@ -61,9 +78,10 @@ pub struct EmailRequest {
     /// Where to send an SMS when no mail can be sent, encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
-    /// The subject, itself a template where `variables` are given.
+    /// The subject. With a `template` it may hold variables, `{{ name }}`, and an empty one takes the template's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
-    /// The text, or a template's name in `template`: exactly one of the two.
+    /// The text as it is sent, or a template's name in `template`: exactly one of the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// The name of a template.
@@ -83,4 +101,31 @@ pub struct EmailRequest {
     pub priority: Priority,
     /// When it was asked for, RFC 3339.
     pub timestamp: String,
+}
+
+impl EmailRequest {
+    /// The key of its records: a pseudonym of whom it is for, so that order holds per person.
+    ///
+    /// # Errors
+    /// When the address was not encrypted with one of the keys.
+    pub fn record_key(&self, keys: &Keys) -> Result<Option<String>, Unreadable> {
+        Ok(match (&self.to, &self.phone) {
+            (Some(to), _) => Some(keys.pseudonym(&keys.decrypt_address(to)?.normalised())),
+            (None, Some(phone)) => Some(keys.pseudonym(keys.decrypt_phone(phone)?.expose())),
+            (None, None) => None,
+        })
+    }
+}
+
+impl fmt::Debug for EmailRequest {
+    /// Without whom it is for and what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmailRequest")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("priority", &self.priority)
+            .field("template", &self.template)
+            .field("timestamp", &self.timestamp)
+            .finish_non_exhaustive()
+    }
 }

@@ -2,4 +2,7 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod personal;
+mod request;
 mod store;
+mod template;
