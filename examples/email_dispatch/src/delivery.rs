@@ -273,12 +273,9 @@ fn judge(attempt: &Attempt) -> Verdict {
         Fault::Provider | Fault::DeferredByServer | Fault::Unknown => Outcome::Failure.into(),
         // It will refuse every mail until somebody has changed something.
         Fault::Refused => Verdict::from(Outcome::Failure).open(),
-        Fault::Deferred
-        | Fault::SessionLimit
-        | Fault::Recipient
-        | Fault::Message
-        | Fault::Fenced
-        | Fault::Store => Outcome::Ignored.into(),
+        Fault::Deferred | Fault::SessionLimit | Fault::Recipient | Fault::Message | Fault::Fenced | Fault::Store => {
+            Outcome::Ignored.into()
+        }
     }
 }
 

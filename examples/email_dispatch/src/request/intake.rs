@@ -142,7 +142,7 @@ impl Intake {
         };
         self.check_body(&request, &mut found);
         // Written again a request can be longer than it came, 1E9 as 1000000000.0.
-        let size = found.faults.is_empty().then(|| written_size(&request)).unwrap_or_default();
+        let size = if found.faults.is_empty() { written_size(&request) } else { 0 };
         if size > self.limits.request {
             found.note("request", format!("{size} bytes"), self.size_rule());
         }
@@ -191,13 +191,13 @@ impl Intake {
         match (&request.content, &request.template) {
             (Some(_), Some(_)) => found.note("template", String::new(), "must not be given beside content"),
             (None, None) if !found.has_fault("content") && !found.has_fault("template") => {
-                found.note("content", String::new(), "must be given, or template")
+                found.note("content", String::new(), "must be given, or template");
             }
             (Some(content), None) if content.trim().is_empty() => {
-                found.note("content", String::new(), "must not be empty")
+                found.note("content", String::new(), "must not be empty");
             }
             (Some(_), None) if !request.variables.is_empty() => {
-                found.note("variables", String::new(), "must not be given without a template")
+                found.note("variables", String::new(), "must not be given without a template");
             }
             _ => {}
         }
@@ -207,7 +207,7 @@ impl Intake {
         let Err(error) = self.templates.fill(request) else { return };
         match &error {
             TemplateError::Unknown { name, known } => {
-                found.note("template", shortened(name), format!("must be one of {known}"))
+                found.note("template", shortened(name), format!("must be one of {known}"));
             }
             TemplateError::SubjectSyntax => found.note(
                 "subject",
@@ -216,7 +216,7 @@ impl Intake {
             ),
             TemplateError::Subject(rule) => found.note("subject", shortened(&request.subject), *rule),
             TemplateError::Failed { file, .. } if file == "subject" => {
-                found.note("subject", String::new(), format!("must render: {error}"))
+                found.note("subject", String::new(), format!("must render: {error}"));
             }
             _ => found.note("variables", String::new(), format!("must fill the template: {error}")),
         }

@@ -1,2 +1,0 @@
-//! `cargo run --example email_dispatch -- --help`
-fn main() {}
