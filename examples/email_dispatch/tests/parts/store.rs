@@ -1,4 +1,5 @@
 //! The store, each test on SQLite, and on PostgreSQL where a server is named.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::{HashMap, HashSet},
