@@ -20,6 +20,8 @@ use crate::{
     request::{ContentType, EmailRequest},
 };
 
+mod alternative;
+
 /// The templates that come with the service: name of the file, and its text.
 const EMBEDDED: [(&str, &str); 9] = [
     ("layout.html", include_str!("../templates/layout.html")),
@@ -37,15 +39,13 @@ const EMBEDDED: [(&str, &str); 9] = [
 const FUEL: u64 = 100_000;
 /// How long what a template makes may be, in bytes.
 const LONGEST: usize = 2_000_000;
-/// Width of a text made from HTML.
-const WIDTH: usize = 78;
 
 /// What a mail says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The subject, one line.
     pub subject: String,
-    /// The text; present, but for content that is HTML and from which no text can be made.
+    /// The text, which may be made from the HTML.
     pub text: Option<String>,
     /// The HTML, if there is any.
     pub html: Option<String>,
@@ -111,7 +111,7 @@ impl Templates {
     pub fn render(&self, request: &EmailRequest) -> Result<Rendered, TemplateError> {
         let mut rendered = self.fill(request)?;
         if let (None, Some(html)) = (&rendered.text, &rendered.html) {
-            rendered.text = text_of(html);
+            rendered.text = Some(alternative::text_of(html));
         }
         Ok(rendered)
     }
@@ -304,17 +304,6 @@ fn subject(text: String) -> Result<String, TemplateError> {
         _ if trimmed.len() == text.len() => Ok(text),
         _ => Ok(trimmed.to_owned()),
     }
-}
-
-/// The text alternative of an HTML body.
-fn text_of(html: &str) -> Option<String> {
-    html2text::config::plain_no_decorate()
-        .link_footnotes(true)
-        .raw_mode(true)
-        .no_link_wrapping()
-        .allow_width_overflow()
-        .string_from_read(html.as_bytes(), WIDTH)
-        .ok()
 }
 
 fn failed(file: &str, error: &minijinja::Error) -> TemplateError {

@@ -12,11 +12,12 @@ pub fn mask_text(text: &str) -> String {
         let (local, domain) = (local_part(before), domain_part(after));
         if local.is_empty() || domain.is_empty() {
             phones(&rest[..=at], &mut masked);
+            rest = after;
         } else {
             phones(&before[..before.len() - local.len()], &mut masked);
             masked.push_str(&address(local, domain));
+            rest = &after[domain.len()..];
         }
-        rest = &after[domain.len()..];
     }
     phones(rest, &mut masked);
     masked
@@ -48,14 +49,15 @@ fn local_part(before: &str) -> &str {
     &before[before.trim_end_matches(|c: char| c.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~.-".contains(c)).len()..]
 }
 
-/// What of the beginning of this text can stand after an `@`, without the full stop of a sentence.
+/// What of the beginning of this text can stand after an `@`, without the full stop of a sentence. Stars can, so that
+/// what is masked already stays as it is.
 fn domain_part(after: &str) -> &str {
     if after.starts_with('[') {
         // The longest address literal, an IPv6 one, has 47 characters.
         let close = after.bytes().take(64).position(|byte| byte == b']');
         return &after[..close.map_or(0, |close| close + 1)];
     }
-    let end = after.find(|c: char| !(c.is_alphanumeric() || c == '-' || c == '.')).unwrap_or(after.len());
+    let end = after.find(|c: char| !(c.is_alphanumeric() || "-.*".contains(c))).unwrap_or(after.len());
     after[..end].trim_end_matches(['.', '-'])
 }
 

@@ -142,11 +142,14 @@ impl Intake {
         };
         self.check_body(&request, &mut found);
         // Written again a request can be longer than it came, 1E9 as 1000000000.0.
-        let size = if found.faults.is_empty() { written_size(&request) } else { 0 };
-        if size > self.limits.request {
+        if found.faults.is_empty() {
+            let size = written_size(&request);
+            if size <= self.limits.request {
+                return Ok(request);
+            }
             found.note("request", format!("{size} bytes"), self.size_rule());
         }
-        if found.faults.is_empty() { Ok(request) } else { Err(found.into_faults(id)) }
+        Err(found.into_faults(id))
     }
 
     fn size_rule(&self) -> String {
@@ -188,38 +191,36 @@ impl Intake {
 
     /// Content or template, and whether it renders: better a fault here than in a worker.
     fn check_body(&self, request: &EmailRequest, found: &mut Found) {
-        match (&request.content, &request.template) {
-            (Some(_), Some(_)) => found.note("template", String::new(), "must not be given beside content"),
-            (None, None) if !found.has_fault("content") && !found.has_fault("template") => {
-                found.note("content", String::new(), "must be given, or template");
-            }
-            (Some(content), None) if content.trim().is_empty() => {
-                found.note("content", String::new(), "must not be empty");
-            }
+        let misused = match (&request.content, &request.template) {
+            (Some(_), Some(_)) => Some(("template", "must not be given beside content")),
+            (None, None) if found.has_fault("content") || found.has_fault("template") => None,
+            (None, None) => Some(("content", "must be given, or template")),
+            (Some(content), None) if content.trim().is_empty() => Some(("content", "must not be empty")),
             (Some(_), None) if !request.variables.is_empty() => {
-                found.note("variables", String::new(), "must not be given without a template");
+                Some(("variables", "must not be given without a template"))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some((field, rule)) = misused {
+            found.note(field, String::new(), rule);
         }
-        if found.has_fault("subject") || found.has_fault("template") || found.has_fault("variables") {
+        if ["subject", "template", "variables"].iter().any(|field| found.has_fault(field)) {
             return;
         }
         let Err(error) = self.templates.fill(request) else { return };
-        match &error {
-            TemplateError::Unknown { name, known } => {
-                found.note("template", shortened(name), format!("must be one of {known}"));
+        let (field, value, rule) = match &error {
+            TemplateError::Unknown { name, known } => ("template", shortened(name), format!("must be one of {known}")),
+            TemplateError::SubjectSyntax => {
+                let rule = "may have variables like {{ name }} and nothing else of a template";
+                ("subject", String::new(), rule.to_owned())
             }
-            TemplateError::SubjectSyntax => found.note(
-                "subject",
-                String::new(),
-                "may have variables like {{ name }} and nothing else of a template",
-            ),
-            TemplateError::Subject(rule) => found.note("subject", shortened(&request.subject), *rule),
+            TemplateError::Subject(rule) => ("subject", shortened(&request.subject), (*rule).to_owned()),
             TemplateError::Failed { file, .. } if file == "subject" => {
-                found.note("subject", String::new(), format!("must render: {error}"));
+                ("subject", String::new(), format!("must render: {error}"))
             }
-            _ => found.note("variables", String::new(), format!("must fill the template: {error}")),
-        }
+            _ => ("variables", String::new(), format!("must fill the template: {error}")),
+        };
+        found.note(field, value, rule);
     }
 }
 

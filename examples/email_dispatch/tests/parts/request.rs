@@ -1,5 +1,7 @@
 //! What is asked for, and everything that can be wrong with it.
 
+use std::sync::LazyLock;
+
 use email_dispatch::{
     personal::{Keys, Unreadable},
     request::{ContentType, EmailRequest, Faults, Intake, Kind, Limits, Origin, Priority},
@@ -18,8 +20,10 @@ struct Door {
 }
 
 fn door() -> Door {
+    // Compiled once for all tests.
+    static TEMPLATES: LazyLock<Templates> = LazyLock::new(Templates::embedded);
     let keys = Keys::random();
-    let intake = Intake::new(keys.clone(), Templates::embedded(), Limits::default());
+    let intake = Intake::new(keys.clone(), TEMPLATES.clone(), Limits::default());
     Door { keys, intake }
 }
 
