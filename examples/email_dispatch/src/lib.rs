@@ -9,6 +9,8 @@
 //! * [`smtp`]: what a mail server's answers mean.
 
 pub mod delivery;
+pub mod embedded;
+pub mod kafka;
 pub mod personal;
 pub mod record;
 pub mod request;

@@ -1,0 +1,6 @@
+//! What the service talks to when nothing else is named: a broker, mail servers and an SMS gateway in this process. They
+//! speak the real protocols, over real connections, and can be told to fail.
+
+mod broker;
+
+pub use self::broker::Broker;

@@ -1,0 +1,113 @@
+//! Kafka: what is set, the publisher of the outbox, and the consumer that keeps order per key.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::ClientConfig;
+
+use crate::record::Topic;
+
+/// How the service uses a cluster.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// Where the cluster is: `host:port`, several with commas between.
+    pub brokers: String,
+    /// What the names of all topics begin with. Default: nothing.
+    pub topic_prefix: String,
+    /// What the names of all consumer groups begin with. Default: `email-dispatch`.
+    pub group: String,
+    /// What brokers call this process in their logs. Default: `email-dispatch`.
+    pub client_id: String,
+    /// How many partitions a topic gets that does not exist yet. Default: 12.
+    pub partitions: i32,
+    /// How many copies of each partition. Default: -1, which leaves it to the cluster.
+    pub replication: i32,
+    /// After which silence the others take over a process's partitions. Default: 45 s.
+    pub session_timeout: Duration,
+    /// How long a record may take to be acknowledged. Default: 30 s.
+    pub message_timeout: Duration,
+    /// How often finished offsets are committed. Default: 500 ms.
+    pub commit_interval: Duration,
+    /// How long a broker may hold a request for records back when it has none. Default: 500 ms.
+    pub fetch_wait: Duration,
+    /// Further properties of librdkafka, such as `security.protocol`. They win over those set here.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            brokers: "127.0.0.1:9092".to_owned(),
+            topic_prefix: String::new(),
+            group: "email-dispatch".to_owned(),
+            client_id: "email-dispatch".to_owned(),
+            partitions: 12,
+            replication: -1,
+            session_timeout: Duration::from_secs(45),
+            message_timeout: Duration::from_secs(30),
+            commit_interval: Duration::from_millis(500),
+            fetch_wait: Duration::from_millis(500),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaSettings {
+    /// For an embedded broker, which is fast, has one copy of everything, and is not woken by a new record.
+    #[must_use]
+    pub fn embedded(brokers: String) -> Self {
+        Self {
+            brokers,
+            replication: 1,
+            session_timeout: Duration::from_secs(2),
+            message_timeout: Duration::from_secs(3),
+            commit_interval: Duration::from_millis(200),
+            fetch_wait: Duration::from_millis(20),
+            ..Self::default()
+        }
+    }
+
+    /// A topic's name in the cluster.
+    #[must_use]
+    pub fn topic_name(&self, topic: Topic) -> String {
+        format!("{}{}", self.topic_prefix, topic.name())
+    }
+
+    /// The topic of that name in the cluster.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<Topic> {
+        Topic::named(name.strip_prefix(&self.topic_prefix)?)
+    }
+
+    /// What all clients have in common.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", &self.client_id)
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000");
+        config
+    }
+
+    /// Lets the user's own properties win.
+    pub(crate) fn with_properties(&self, mut config: ClientConfig) -> ClientConfig {
+        config.extend(self.properties.clone());
+        config
+    }
+}
+
+/// Why Kafka cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KafkaFault {
+    /// No broker answers.
+    #[error("no Kafka broker at {brokers}: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        brokers: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A property is not understood, or the cluster refuses.
+    #[error("Kafka: {0}")]
+    Failed(String),
+}
