@@ -15,6 +15,7 @@ pub mod personal;
 pub mod record;
 pub mod request;
 pub mod route;
+pub mod slots;
 pub mod smtp;
 pub mod store;
 pub mod template;
