@@ -8,15 +8,23 @@
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
 //! * [`smtp`]: what a mail server's answers mean.
 
+pub mod account;
+pub mod commands;
 pub mod delivery;
+pub mod demonstration;
+pub mod dispatch;
 pub mod embedded;
 pub mod kafka;
 pub mod personal;
 pub mod record;
 pub mod request;
 pub mod route;
+pub mod sample;
+pub mod scenario;
+pub mod service;
 pub mod slots;
 pub mod smtp;
+pub mod stage;
 pub mod store;
 pub mod template;
 pub mod wall_clock;

@@ -1,0 +1,43 @@
+//! `scenario`: the nine steps of a broker's outage.
+
+use std::{process::ExitCode, time::Duration};
+
+use crate::{
+    demonstration,
+    scenario::play,
+    service::Service,
+    settings::Settings,
+    stage::{Failure, assemble},
+};
+
+/// How long a step may take.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Plays the scenario. The exit code is 0 if all went as it should, or 10 and the number of the step that did not.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn scenario(settings: Settings) -> Result<ExitCode, Failure> {
+    let backups = tempfile::tempdir()?;
+    let settings = demonstration::settings(settings, backups.path());
+    let (parts, embedded) = assemble(&settings).await?;
+    let Some(broker) = &embedded.broker else {
+        return Err("the scenario stops its broker, so it runs on the embedded one alone: do not set kafka-brokers".into());
+    };
+    let service = Service::start(parts)?;
+    let played = play(&service, broker, BOUND, |step, seen| {
+        println!("{}  {:<68}  {seen}", step as u8, step.title());
+    })
+    .await;
+    service.shut_down(settings.shutdown.time_limit).await;
+    Ok(match played {
+        Ok(()) => {
+            println!("all nine steps as they should be");
+            ExitCode::SUCCESS
+        }
+        Err(deviation) => {
+            eprintln!("{deviation}");
+            ExitCode::from(10 + deviation.step as u8)
+        }
+    })
+}

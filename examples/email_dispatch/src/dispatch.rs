@@ -1,0 +1,213 @@
+//! What is done with each record: it is read, claimed, sent, and lets its request go the way that [`route`] says.
+//!
+//! A record is done when the database knows what became of its request: sent, or to be sent again by another record,
+//! which was put into the outbox in the same transaction. Nothing that happens to this process or to Kafka between two
+//! transactions loses anything.
+//!
+//! While no mail server may be asked, since their circuits are open, a request is *held*: it is not claimed, burns no
+//! attempt and takes no place. It only keeps its record unfinished, so that its lane stops reading once it is full.
+//!
+//! [`route`]: crate::route
+
+pub(crate) mod alerts;
+mod invalid;
+mod mail;
+mod text;
+
+use std::{sync::Arc, time::Duration};
+
+use lettre::message::Mailbox;
+use resile::IntervalFunction;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    alert::Alerts,
+    backup::Backups,
+    counters::Counters,
+    delivery::MailServers,
+    kafka::consumer::{Handled, Handler},
+    personal::Keys,
+    record::{Delivery, Topic},
+    request::{EmailRequest, Intake, Origin},
+    route::RetryRules,
+    slots::Slots,
+    sms::SmsGateway,
+    smtp::Transport,
+    store::{Claim, Claimed, Facts, Guarantee, Ledger, Outbox, Status, StoreError},
+    template::Templates,
+    wall_clock::WallClock,
+};
+
+/// Works on the records of all topics.
+#[derive(Debug)]
+pub struct Dispatcher<T> {
+    /// Reads what is on a topic.
+    pub intake: Intake,
+    /// Decrypts whom it is for.
+    pub keys: Keys,
+    /// Says it.
+    pub templates: Templates,
+    /// Whom mails come from.
+    pub sender: Mailbox,
+    /// Sends it.
+    pub servers: MailServers<T>,
+    /// Sends it otherwise.
+    pub sms: SmsGateway,
+    /// Who works on it, and what became of it.
+    pub ledger: Ledger,
+    /// What is to be published.
+    pub outbox: Outbox,
+    /// Woken when the outbox has something new.
+    pub publisher: Arc<Notify>,
+    /// Which mistake to make when a server does not answer.
+    pub guarantee: Guarantee,
+    /// How often and how late to try again.
+    pub rules: RetryRules,
+    /// How long a request is held while no server may be asked. Default of the service: 10 minutes.
+    pub hold: Duration,
+    /// Places for mails under way, by lane: see [`Turn`].
+    pub slots: Slots,
+    /// Tells people.
+    pub alerts: Alerts,
+    /// Copies of what failed at priority HIGH.
+    pub backups: Backups,
+    /// Counts.
+    pub counters: Counters,
+    /// The time of day.
+    pub clock: WallClock,
+}
+
+/// The lanes of [`Dispatcher::slots`], in the order of their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// HIGH, and what is tried again at once.
+    High = 0,
+    /// NORMAL, and what has waited.
+    Normal = 1,
+    /// LOW, and everything in bulk.
+    Low = 2,
+}
+
+impl Turn {
+    /// Whose turn a record of that topic waits for.
+    #[must_use]
+    pub fn of(topic: Topic) -> Self {
+        match topic {
+            Topic::High | Topic::ImmediateRetry => Self::High,
+            Topic::Normal | Topic::DelayedRetry | Topic::Sms | Topic::DeadLetter => Self::Normal,
+            Topic::Low | Topic::Bulk => Self::Low,
+        }
+    }
+}
+
+/// What comes of looking at a request once.
+enum Look {
+    /// The record is done with.
+    Done,
+    /// Somebody else works on it, or nobody can for now: look again after that long.
+    After(Duration),
+}
+
+impl<T: Transport> Handler for Dispatcher<T> {
+    async fn handle(&self, delivery: Delivery, stop: CancellationToken) -> Handled {
+        let now_ms = self.clock.now_ms();
+        let payload = delivery.payload.as_deref().unwrap_or_default();
+        let request = match self.intake.parse(payload, Origin::Topic, now_ms) {
+            Ok(request) => request,
+            Err(faults) => return self.refuse(&delivery, &faults, &stop).await,
+        };
+        if delivery.topic == Topic::DelayedRetry
+            && let Some(due_ms) = delivery.headers.not_before_ms()
+            && !self.wait_until(due_ms, &stop).await
+        {
+            return Handled::HandedBack;
+        }
+        let _in_flight = self.counters.in_flight();
+        match delivery.topic {
+            Topic::DeadLetter => Handled::Done, // for people
+            Topic::Sms => self.text(&delivery, &request, &stop).await,
+            _ => self.mail(&delivery, &request, &stop).await,
+        }
+    }
+}
+
+impl<T: Transport> Dispatcher<T> {
+    /// Claims until somebody can. `Err` says what to do instead.
+    async fn claim(&self, request: &EmailRequest) -> Result<Claim, Look> {
+        match self.ledger.claim(request.id, facts(request)).await {
+            Ok(Claimed::Yes(claim)) => Ok(claim),
+            Ok(Claimed::Held { until_ms }) => Err(self.held(until_ms)),
+            Ok(Claimed::Over(status)) => {
+                self.counters.duplicate(request.kind, request.priority);
+                tracing::debug!(id = %request.id, status = status.name(), "nothing to do");
+                if status == Status::Unknown {
+                    // It was another worker's, who died. Whoever decides about it will want to know what it was.
+                    let kept = self.ledger.keep_request(request.id, &json(request)).await;
+                    kept.map_err(|error| self.unavailable(&error))?;
+                }
+                Err(Look::Done)
+            }
+            Err(error) => Err(self.unavailable(&error)),
+        }
+    }
+
+    fn held(&self, until_ms: i64) -> Look {
+        let left = u64::try_from(until_ms.saturating_sub(self.clock.now_ms())).unwrap_or(0);
+        // Whoever holds it may be done long before its lease is over.
+        Look::After(Duration::from_millis(left + 1).min(LONGEST_LOOK))
+    }
+
+    fn unavailable(&self, error: &StoreError) -> Look {
+        tracing::warn!(%error, "the database is asked again");
+        Look::After(DATABASE_PAUSE)
+    }
+
+    /// Writes down what is known to nobody else, however long the database is away: the caller is dropped when there is
+    /// no more time for it.
+    async fn write<V>(&self, id: Uuid, write: impl AsyncFn() -> Result<V, StoreError>) -> V {
+        let mut pauses = IntervalFunction::exponential(Duration::from_millis(20), 2.0)
+            .max(Duration::from_secs(5))
+            .randomized(0.5)
+            .intervals();
+        loop {
+            match write().await {
+                Ok(written) => return written,
+                Err(error) => {
+                    tracing::warn!(%id, %error, "what became of a request is yet to be written down");
+                    tokio::time::sleep(pauses.next().unwrap_or(DATABASE_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    /// `false` if told to stop before.
+    async fn wait_until(&self, due_ms: i64, stop: &CancellationToken) -> bool {
+        while let Ok(left @ 1..) = u64::try_from(due_ms.saturating_sub(self.clock.now_ms())) {
+            // In steps, since the time of day can be set.
+            if !pause(Duration::from_millis(left).min(Duration::from_secs(30)), stop).await {
+                return false;
+            }
+        }
+        !stop.is_cancelled()
+    }
+}
+
+/// How long to wait at most before looking again at what another works on.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// How long to wait before asking again a database that is away.
+const DATABASE_PAUSE: Duration = Duration::from_millis(500);
+
+/// `false` if told to stop before.
+async fn pause(duration: Duration, stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(duration)).await.is_some()
+}
+
+fn facts(request: &EmailRequest) -> Facts {
+    Facts { kind: request.kind, priority: request.priority }
+}
+
+fn json(request: &EmailRequest) -> String {
+    serde_json::to_string(request).expect("texts, lists and maps with texts as keys are always JSON")
+}

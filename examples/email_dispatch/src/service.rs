@@ -1,0 +1,292 @@
+//! All parts of the service at work together, in one process of perhaps many.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use lettre::message::Mailbox;
+use parking_lot::Mutex;
+use resile::{CircuitBreaker, IntervalFunction, event::Subscription};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    alert::Alerts,
+    backup::Backups,
+    counters::Counters,
+    delivery::MailServers,
+    dispatch::{Dispatcher, alerts::unknown},
+    door::Door,
+    kafka::{
+        KafkaFault, KafkaSettings,
+        consumer::{Consumer, Lane, Progress},
+        publisher::{Publisher, PublisherSettings},
+        topics::make_topics,
+    },
+    personal::Keys,
+    record::Topic,
+    request::{Intake, Limits},
+    route::RetryRules,
+    slots::Slots,
+    sms::SmsGateway,
+    smtp::Transport,
+    store::{Ledger, LedgerSettings, Outbox, Store},
+    template::Templates,
+    wall_clock::WallClock,
+};
+
+/// What a service is made of.
+#[derive(Debug)]
+pub struct Parts<T> {
+    /// Where what must survive is kept.
+    pub store: Store,
+    /// Through which records go.
+    pub kafka: KafkaSettings,
+    /// To whom mails go.
+    pub servers: MailServers<T>,
+    /// To which texts go.
+    pub sms: SmsGateway,
+    /// What encrypts and decrypts.
+    pub keys: Keys,
+    /// What mails say.
+    pub templates: Templates,
+    /// Whom mails come from.
+    pub sender: Mailbox,
+    /// Tells people.
+    pub alerts: Alerts,
+    /// Copies of what failed at priority HIGH.
+    pub backups: Backups,
+    /// Counts.
+    pub counters: Counters,
+    /// The time of day.
+    pub clock: WallClock,
+    /// How the service works.
+    pub rules: Rules,
+}
+
+/// How a service works.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How large a request may be.
+    pub limits: Limits,
+    /// How claims are dealt with.
+    pub ledger: LedgerSettings,
+    /// How often and how late to try again.
+    pub retry: RetryRules,
+    /// How the outbox is published.
+    pub publisher: PublisherSettings,
+    /// How many mails are under way at most. Default: 256.
+    pub in_flight: usize,
+    /// How many records of a lane are read ahead, those under way included. Default: 1,000.
+    pub buffered: usize,
+    /// The shares of high, normal and low while all have work. Default: 6, 3 and 1.
+    pub weights: [u32; 3],
+    /// How long a request is held while no server may be asked, before it counts as failed. Default: 10 minutes.
+    pub hold: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            ledger: LedgerSettings::default(),
+            retry: RetryRules::default(),
+            publisher: PublisherSettings::default(),
+            in_flight: 256,
+            buffered: 1_000,
+            weights: [6, 3, 1],
+            hold: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The lanes in which topics are read, each in a consumer group of its own, so that one that is full holds no other up.
+const LANES: [(&str, &[Topic]); 5] = [
+    ("high", &[Topic::High, Topic::ImmediateRetry]),
+    ("normal", &[Topic::Normal]),
+    ("low", &[Topic::Low, Topic::Bulk]),
+    ("delayed", &[Topic::DelayedRetry]),
+    ("sms", &[Topic::Sms]),
+];
+
+/// A service at work.
+pub struct Service {
+    store: Store,
+    ledger: Ledger,
+    outbox: Outbox,
+    door: Door,
+    publisher: Publisher,
+    consumers: Arc<Mutex<Vec<Consumer>>>,
+    breakers: Vec<CircuitBreaker>,
+    alerts: Alerts,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Ends with the service.
+    _watched: Vec<Subscription>,
+}
+
+impl Service {
+    /// Starts everything. Topics are made and read as soon as Kafka is there; until then requests are accepted.
+    ///
+    /// # Errors
+    /// A property of Kafka that is not understood.
+    pub fn start<T: Transport>(parts: Parts<T>) -> Result<Self, KafkaFault> {
+        let Parts { store, kafka, servers, sms, keys, templates, sender, alerts, backups, counters, clock, rules } =
+            parts;
+        let (ledger, outbox) = (store.ledger(rules.ledger.clone()), store.outbox());
+        let publisher = Publisher::start(outbox.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
+        let intake = Intake::new(keys.clone(), templates.clone(), rules.limits);
+        let mut breakers = vec![publisher.breaker().clone()];
+        breakers.extend(servers.breakers().cloned());
+        breakers.push(sms.breaker().clone());
+        let watched = breakers.iter().map(|breaker| alerts.watch(breaker)).collect();
+        let door = Door::new(
+            intake.clone(),
+            keys.clone(),
+            outbox.clone(),
+            publisher.waker(),
+            counters.clone(),
+            clock.clone(),
+        );
+        let dispatcher = Arc::new(Dispatcher {
+            intake,
+            keys,
+            templates,
+            sender,
+            servers,
+            sms,
+            ledger: ledger.clone(),
+            outbox: outbox.clone(),
+            publisher: publisher.waker(),
+            guarantee: rules.ledger.guarantee,
+            rules: rules.retry.clone(),
+            hold: rules.hold,
+            slots: Slots::new(rules.in_flight, &rules.weights),
+            alerts: alerts.clone(),
+            backups,
+            counters: counters.clone(),
+            clock,
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let consumers = Arc::<Mutex<Vec<Consumer>>>::default();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(consume(
+            kafka,
+            rules.buffered,
+            dispatcher,
+            Arc::clone(&consumers),
+        )));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(
+            ledger.clone(),
+            rules.ledger.lease,
+            alerts.clone(),
+        )));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(measure(outbox.clone(), counters)));
+        tasks.close();
+        let (_watched, alerts) = (watched, alerts);
+        Ok(Self { store, ledger, outbox, door, publisher, consumers, breakers, alerts, stop, tasks, _watched })
+    }
+
+    /// Accepts requests.
+    #[must_use]
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// What became of requests.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What is to be published.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// All breakers: the publisher's, the mail servers', the SMS gateway's.
+    #[must_use]
+    pub fn breakers(&self) -> &[CircuitBreaker] {
+        &self.breakers
+    }
+
+    /// How far each lane has come; nothing before Kafka was there.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Progress> {
+        self.consumers.lock().iter().map(Consumer::progress).collect()
+    }
+
+    /// Stops reading, lets what is under way finish or hands it back, publishes what that left, and disconnects.
+    pub async fn shut_down(self, time_limit: Duration) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        let consumers = std::mem::take(&mut *self.consumers.lock());
+        join_all(consumers.into_iter().map(|consumer| consumer.shut_down(time_limit))).await;
+        self.publisher.shut_down(time_limit).await;
+        self.alerts.close(time_limit).await;
+        self.store.close().await;
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("breakers", &self.breakers).finish_non_exhaustive()
+    }
+}
+
+/// Reads all lanes, as soon as there is a cluster to read from.
+async fn consume<T: Transport>(
+    kafka: KafkaSettings,
+    buffered: usize,
+    dispatcher: Arc<Dispatcher<T>>,
+    consumers: Arc<Mutex<Vec<Consumer>>>,
+) {
+    let mut pauses =
+        IntervalFunction::exponential(Duration::from_millis(100), 2.0).max(Duration::from_secs(10)).intervals();
+    let mut pause = || pauses.next().unwrap_or(Duration::from_secs(10));
+    while let Err(fault) = make_topics(&kafka).await {
+        tracing::warn!(%fault, "requests are accepted and wait in the outbox");
+        tokio::time::sleep(pause()).await;
+    }
+    for (name, topics) in LANES {
+        let lane = Lane { name, topics: topics.to_vec(), buffered };
+        loop {
+            match Consumer::start(&kafka, lane.clone(), Arc::clone(&dispatcher)) {
+                Ok(consumer) => break consumers.lock().push(consumer),
+                Err(fault) => tracing::error!(%fault, lane = name, "a lane cannot be read"),
+            }
+            tokio::time::sleep(pause()).await;
+        }
+    }
+}
+
+/// Finds what a process that died was about to hand over.
+async fn sweep(ledger: Ledger, lease: Duration, alerts: Alerts) {
+    let mut ticks = tokio::time::interval((lease / 4).clamp(Duration::from_millis(250), Duration::from_secs(30)));
+    loop {
+        ticks.tick().await;
+        match ledger.sweep().await {
+            Ok(ids) => {
+                for id in ids {
+                    tracing::error!(%id, "nobody knows whether this mail went out: see `unknown list`");
+                    alerts.raise(unknown(id, "the process that was sending it died"));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "mails in doubt are looked for later"),
+        }
+    }
+}
+
+async fn measure(outbox: Outbox, counters: Counters) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        if let Ok(waiting) = outbox.len().await {
+            counters.outbox_waiting(waiting);
+        }
+    }
+}
