@@ -7,7 +7,11 @@
 //! * [`request`] and [`personal`]: what is asked for, and what nobody may read of it.
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
 //! * [`smtp`]: what a mail server's answers mean.
+//! * [`counters`], [`alert`] and [`backup`]: what is told of it, and what is kept aside; [`view`] and [`timeline`] show it.
 
+pub mod alert;
+pub mod backup;
+pub mod counters;
 pub mod delivery;
 pub mod embedded;
 pub mod kafka;
@@ -18,4 +22,6 @@ pub mod route;
 pub mod smtp;
 pub mod store;
 pub mod template;
+pub mod timeline;
+pub mod view;
 pub mod wall_clock;
