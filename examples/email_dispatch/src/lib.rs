@@ -7,9 +7,13 @@
 //! * [`request`] and [`personal`]: what is asked for, and what nobody may read of it.
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
 //! * [`smtp`]: what a mail server's answers mean.
+//! * [`counters`], [`alert`] and [`backup`]: what is told of it, and what is kept aside; [`view`] and [`timeline`] show it.
 
 pub mod account;
 pub mod commands;
+pub mod alert;
+pub mod backup;
+pub mod counters;
 pub mod delivery;
 pub mod demonstration;
 pub mod dispatch;
@@ -27,4 +31,6 @@ pub mod smtp;
 pub mod stage;
 pub mod store;
 pub mod template;
+pub mod timeline;
+pub mod view;
 pub mod wall_clock;

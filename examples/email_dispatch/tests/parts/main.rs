@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::needless_pass_by_value)] // so that `json!` can be given as it is written
 
+mod alert;
+mod backup;
+mod counters;
 #[path = "../support/database.rs"]
 mod database;
 mod personal;
@@ -9,3 +12,5 @@ mod request;
 mod route;
 mod store;
 mod template;
+mod timeline;
+mod view;
