@@ -7,14 +7,19 @@
 //! * [`request`] and [`personal`]: what is asked for, and what nobody may read of it.
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
 //! * [`smtp`]: what a mail server's answers mean.
+//! * [`settings`] and [`cli`]: what can be set, and by whom.
 
+pub mod cli;
 pub mod delivery;
 pub mod embedded;
 pub mod kafka;
+pub mod limits;
+pub mod logging;
 pub mod personal;
 pub mod record;
 pub mod request;
 pub mod route;
+pub mod settings;
 pub mod smtp;
 pub mod store;
 pub mod template;
