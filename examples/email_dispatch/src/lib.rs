@@ -14,11 +14,16 @@ pub mod commands;
 pub mod alert;
 pub mod backup;
 pub mod counters;
+//! * [`settings`] and [`cli`]: what can be set, and by whom.
+
+pub mod cli;
 pub mod delivery;
 pub mod demonstration;
 pub mod dispatch;
 pub mod embedded;
 pub mod kafka;
+pub mod limits;
+pub mod logging;
 pub mod personal;
 pub mod record;
 pub mod request;
@@ -27,6 +32,7 @@ pub mod sample;
 pub mod scenario;
 pub mod service;
 pub mod slots;
+pub mod settings;
 pub mod smtp;
 pub mod stage;
 pub mod store;

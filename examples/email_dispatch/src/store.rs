@@ -89,6 +89,14 @@ pub struct Store {
 }
 
 impl Store {
+    /// Looks at an address without connecting.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] as of [`connect`](Self::connect), without the address.
+    pub fn check_address(url: &str, settings: &StoreSettings) -> Result<(), StoreError> {
+        Database::new(url, settings).map(drop)
+    }
+
     /// Connects to `sqlite:<file>` (made if missing) or `postgres://user:password@host/database`, and makes the tables
     /// if they are missing. Several processes may do so at once.
     ///
