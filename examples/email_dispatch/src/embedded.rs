@@ -2,5 +2,9 @@
 //! speak the real protocols, over real connections, and can be told to fail.
 
 mod broker;
+mod mail_server;
 
-pub use self::broker::Broker;
+pub use self::{
+    broker::Broker,
+    mail_server::{MailFault, MailServer, MailServerOptions, TakenMail},
+};

@@ -4,6 +4,22 @@ use std::{fmt, future::Future};
 
 use lettre::address::Envelope;
 
+mod address;
+mod compose;
+mod connection;
+mod reply;
+mod server;
+mod settings;
+
+pub use lettre::message::Mailbox;
+
+pub use self::{
+    address::{BadAddress, SmtpAddress, Tls},
+    compose::{Uncomposable, compose, message_id},
+    server::SmtpServer,
+    settings::{SmtpFault, SmtpSettings},
+};
+
 /// A mail ready to go: whom to, and the octets of the message.
 #[derive(Clone)]
 pub struct Mail {
