@@ -522,6 +522,24 @@ fn a_success_that_completes_the_minimum_opens_the_circuit() {
 }
 
 #[test]
+fn a_snapshot_says_when_an_open_circuit_admits_a_call_and_takes_no_permit_for_it() {
+    let clock = Clock::manual();
+    let breaker = breaker(on(&clock).wait_duration_in_open_state(10 * SECOND));
+    assert_eq!(breaker.metrics().retry_after, None);
+    breaker.transition_to_open().expect("legal");
+    assert_eq!(breaker.metrics().retry_after, refused(&breaker).retry_after());
+    clock.advance(4 * SECOND);
+    assert_eq!(breaker.metrics().retry_after, Some(6 * SECOND + NANO));
+    clock.advance(7 * SECOND);
+    let metrics = breaker.metrics();
+    assert_eq!((metrics.state, metrics.retry_after), (State::Open, Some(Duration::ZERO)));
+    assert_eq!(metrics.not_permitted_calls, 1);
+    for state in STATES.into_iter().filter(|state| *state != State::Open) {
+        assert_eq!(in_state(on(&clock), state).metrics().retry_after, None, "{state}");
+    }
+}
+
+#[test]
 fn slow_calls_open_the_circuit_failed_or_not() {
     let clock = Clock::manual();
     let breaker = breaker(twenty_seconds(&clock).failure_rate_threshold(100.0));

@@ -121,6 +121,8 @@ pub struct Metrics {
     pub outstanding_trial_calls: u32,
     /// Results, ever, of calls admitted before the state last changed. They are counted nowhere else.
     pub late_results: u64,
+    /// After how long an open circuit admits a call; `None` in other states, and where no moment can be named.
+    pub retry_after: Option<Duration>,
 }
 
 impl Metrics {
@@ -216,6 +218,7 @@ impl CircuitBreaker {
             not_permitted_calls: self.inner.shared.not_permitted().saturating_sub(view.not_permitted_before),
             outstanding_trial_calls: view.outstanding_trials,
             late_results: view.late_results,
+            retry_after: view.retry_after,
         }
     }
 

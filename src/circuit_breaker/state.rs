@@ -85,6 +85,7 @@ pub(super) struct View {
     pub(super) outstanding_trials: u32,
     pub(super) late_results: u64,
     pub(super) not_permitted_before: u64,
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// The breaker's whole state but for the plain successes of the current run, which [`Shared`](super::shared::Shared)
@@ -357,9 +358,12 @@ impl Core {
         if self.state != State::ForcedOpen {
             self.note(self.latest, EventKind::NotPermitted);
         }
-        let retry_after = (self.state == State::Open && self.last_refused() < Instant::NEVER)
-            .then(|| just_after(self.last_refused()).saturating_duration_since(self.latest));
-        Refusal { state: self.state, rates: self.entered_with, retry_after }
+        Refusal { state: self.state, rates: self.entered_with, retry_after: self.retry_after() }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        (self.state == State::Open && self.last_refused() < Instant::NEVER)
+            .then(|| just_after(self.last_refused()).saturating_duration_since(self.latest))
     }
 
     /// Counts a result, unless the call was admitted before the state last changed.
@@ -475,6 +479,7 @@ impl Core {
             outstanding_trials: u32::try_from(self.outstanding.len()).unwrap_or(u32::MAX),
             late_results: self.late_results,
             not_permitted_before: self.not_permitted_before,
+            retry_after: self.retry_after(),
         }
     }
 

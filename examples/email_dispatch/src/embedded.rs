@@ -7,4 +7,9 @@ mod mail_server;
 pub use self::{
     broker::Broker,
     mail_server::{MailFault, MailServer, MailServerOptions, TakenMail},
+mod sms_gateway;
+
+pub use self::{
+    broker::Broker,
+    sms_gateway::{SmsGateway, SmsMood},
 };

@@ -8,6 +8,8 @@
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
 //! * [`smtp`]: what a mail server's answers mean.
 //! * [`counters`], [`alert`] and [`backup`]: what is told of it, and what is kept aside; [`view`] and [`timeline`] show it.
+//! * [`door`] and [`http`]: where requests are accepted, and what can be asked about them.
+//! * [`smtp`]: what a mail server's answers mean. [`sms`]: the way out when no mail can be sent.
 
 pub mod account;
 pub mod commands;
@@ -20,7 +22,9 @@ pub mod cli;
 pub mod delivery;
 pub mod demonstration;
 pub mod dispatch;
+pub mod door;
 pub mod embedded;
+pub mod http;
 pub mod kafka;
 pub mod limits;
 pub mod logging;
@@ -33,6 +37,7 @@ pub mod scenario;
 pub mod service;
 pub mod slots;
 pub mod settings;
+pub mod sms;
 pub mod smtp;
 pub mod stage;
 pub mod store;
@@ -40,3 +45,4 @@ pub mod template;
 pub mod timeline;
 pub mod view;
 pub mod wall_clock;
+pub mod web_client;

@@ -7,9 +7,11 @@ mod backup;
 mod counters;
 #[path = "../support/database.rs"]
 mod database;
+mod http;
 mod personal;
 mod request;
 mod route;
+mod sms;
 mod store;
 mod template;
 mod timeline;
