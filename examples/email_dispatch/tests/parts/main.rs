@@ -5,6 +5,7 @@
 #[path = "../support/database.rs"]
 mod database;
 mod personal;
+mod record;
 mod request;
 mod route;
 mod store;
