@@ -1,6 +1,14 @@
-//! What goes through Kafka: the topics, and the headers a record carries.
+//! What goes through Kafka: the topics, the records, and how one record follows from another.
+
+mod headers;
+mod onward;
 
 use crate::request::{EmailRequest, Kind, Priority};
+
+pub use self::{
+    headers::{Headers, header},
+    onward::{Found, afresh, again, dead_letter, sms},
+};
 
 /// The topics of the service. Their names in the cluster carry the `topic-prefix` setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,29 +77,6 @@ impl Topic {
         }
     }
 }
-
-/// Names of headers: those that Spring Kafka uses where it has one, so that its tools can read ours. All values are
-/// text, but for those that Spring writes as big-endian integers, which [`Headers`] reads either way.
-pub mod header {
-    /// How many attempts have failed; Spring's `retry_topic-attempts` counts from 1 with the one to come.
-    pub const ATTEMPTS: &str = "retry_topic-attempts";
-    /// Not before this moment, in milliseconds since 1970.
-    pub const NOT_BEFORE: &str = "retry_topic-backoff-timestamp";
-    /// The topic a dead letter or a retry first was on.
-    pub const ORIGINAL_TOPIC: &str = "kafka_original-topic";
-    /// The partition it first was in.
-    pub const ORIGINAL_PARTITION: &str = "kafka_original-partition";
-    /// Its first offset.
-    pub const ORIGINAL_OFFSET: &str = "kafka_original-offset";
-    /// Why it is a dead letter, in a word.
-    pub const REASON: &str = "kafka_exception-fqcn";
-    /// Why it is a dead letter, in a sentence.
-    pub const EXPLANATION: &str = "kafka_exception-message";
-}
-
-/// The headers of a record, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, Vec<u8>)>);
 
 /// A record to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod counters;
 mod database;
 mod http;
 mod personal;
+mod record;
 mod request;
 mod route;
 mod sms;
