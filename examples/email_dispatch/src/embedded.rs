@@ -3,13 +3,10 @@
 
 mod broker;
 mod mail_server;
-
-pub use self::{
-    broker::Broker,
-    mail_server::{MailFault, MailServer, MailServerOptions, TakenMail},
 mod sms_gateway;
 
 pub use self::{
     broker::Broker,
+    mail_server::{MailFault, MailServer, MailServerOptions, TakenMail},
     sms_gateway::{SmsGateway, SmsMood},
 };

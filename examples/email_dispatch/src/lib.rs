@@ -1,24 +1,25 @@
 //! Email dispatch over Kafka: requests come in over HTTP and from Kafka, go out over SMTP, fall back to SMS, and
 //! nothing is lost or sent twice while the broker, the mail servers, the database or the process itself fail.
 //!
-//! Where to begin reading: [`delivery`] puts the policies of `resile` around a mail server, and [`route`] says where a
-//! request goes when it could not be sent. What they stand on:
+//! Where to begin reading: [`delivery`] puts the policies of `resile` around a mail server, [`dispatch`] is what is done
+//! with each request, and [`route`] says where one goes when it could not be sent. What they stand on:
 //!
 //! * [`request`] and [`personal`]: what is asked for, and what nobody may read of it.
-//! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
-//! * [`smtp`]: what a mail server's answers mean.
-//! * [`counters`], [`alert`] and [`backup`]: what is told of it, and what is kept aside; [`view`] and [`timeline`] show it.
 //! * [`door`] and [`http`]: where requests are accepted, and what can be asked about them.
-//! * [`smtp`]: what a mail server's answers mean. [`sms`]: the way out when no mail can be sent.
+//! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
+//! * [`kafka`] and [`record`]: the publisher of the outbox, and the consumer that keeps order per person. [`slots`] are
+//!   shared by priority.
+//! * [`smtp`]: conversations with a mail server, and what its answers mean. [`sms`]: the way out when no mail can be sent.
+//! * [`counters`], [`alert`] and [`backup`]: what is told of it, and what is kept aside; [`view`] and [`timeline`] show it.
+//! * [`settings`], [`cli`], [`stage`] and [`service`]: what can be set, and how all is put together.
+//! * [`embedded`], [`sample`], [`demonstration`], [`scenario`] and [`account`]: how it is tried, and how the sums are done.
 
 pub mod account;
-pub mod commands;
 pub mod alert;
 pub mod backup;
-pub mod counters;
-//! * [`settings`] and [`cli`]: what can be set, and by whom.
-
 pub mod cli;
+pub mod commands;
+pub mod counters;
 pub mod delivery;
 pub mod demonstration;
 pub mod dispatch;
@@ -35,8 +36,8 @@ pub mod route;
 pub mod sample;
 pub mod scenario;
 pub mod service;
-pub mod slots;
 pub mod settings;
+pub mod slots;
 pub mod sms;
 pub mod smtp;
 pub mod stage;
