@@ -6,6 +6,11 @@ use rdkafka::ClientConfig;
 
 use crate::record::Topic;
 
+pub mod consumer;
+mod topics;
+
+pub use self::topics::make_topics;
+
 /// How the service uses a cluster.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
@@ -27,6 +32,8 @@ pub struct KafkaSettings {
     pub message_timeout: Duration,
     /// How often finished offsets are committed. Default: 500 ms.
     pub commit_interval: Duration,
+    /// How long work may go on in partitions that are taken away, before others get them. Default: 5 s.
+    pub drain: Duration,
     /// How long a broker may hold a request for records back when it has none. Default: 500 ms.
     pub fetch_wait: Duration,
     /// Further properties of librdkafka, such as `security.protocol`. They win over those set here.
@@ -45,6 +52,7 @@ impl Default for KafkaSettings {
             session_timeout: Duration::from_secs(45),
             message_timeout: Duration::from_secs(30),
             commit_interval: Duration::from_millis(500),
+            drain: Duration::from_secs(5),
             fetch_wait: Duration::from_millis(500),
             properties: BTreeMap::new(),
         }
@@ -87,6 +95,25 @@ impl KafkaSettings {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
         config
+    }
+
+    /// For the consumer of a lane that has so many records in hand.
+    pub(crate) fn consumer(&self, lane: &str, buffered: usize) -> ClientConfig {
+        let heartbeat = (self.session_timeout / 10).min(Duration::from_secs(3));
+        let mut config = self.client();
+        config
+            .set("group.id", format!("{}-{lane}", self.group))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("allow.auto.create.topics", "false")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
+            .set("heartbeat.interval.ms", heartbeat.as_millis().to_string())
+            .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
+            .set("queued.min.messages", buffered.clamp(1_000, 100_000).to_string())
+            .set("queued.max.messages.kbytes", "8192");
+        self.with_properties(config)
     }
 
     /// Lets the user's own properties win.

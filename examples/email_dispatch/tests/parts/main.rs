@@ -8,6 +8,10 @@ mod counters;
 #[path = "../support/database.rs"]
 mod database;
 mod http;
+mod consumer;
+#[path = "../support/database.rs"]
+#[path = "../support/kafka.rs"]
+mod kafka;
 mod personal;
 mod record;
 mod request;
