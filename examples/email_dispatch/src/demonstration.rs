@@ -9,7 +9,10 @@ use uuid::Uuid;
 use crate::{
     account::{self, Account, Arrived},
     embedded::{Broker, MailFault, MailServer, SmsGateway},
-    kafka::{KafkaSettings, dead_letters},
+    kafka::{
+        KafkaSettings,
+        dead_letters::{self, Wanted},
+    },
     sample::{NOBODY, Samples},
     service::Service,
     settings::Settings,
@@ -115,7 +118,7 @@ pub async fn play(
     }
     let rows = account::rows(service.ledger()).await?;
     service.shut_down(Duration::from_secs(5)).await;
-    let letters = dead_letters::read(kafka).await?;
+    let letters = dead_letters::read(kafka, &Wanted::default()).await?;
     let arrived = Arrived {
         primary: account::by_request(parts.primary.message_ids()),
         secondary: account::by_request(parts.secondary.message_ids()),

@@ -14,11 +14,10 @@ mod invalid;
 mod mail;
 mod text;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use lettre::message::Mailbox;
 use resile::IntervalFunction;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,7 +26,10 @@ use crate::{
     backup::Backups,
     counters::Counters,
     delivery::MailServers,
-    kafka::consumer::{Handled, Handler},
+    kafka::{
+        consumer::{Handled, Handler},
+        publisher::Waker,
+    },
     personal::Keys,
     record::{Delivery, Topic},
     request::{EmailRequest, Intake, Origin},
@@ -60,7 +62,7 @@ pub struct Dispatcher<T> {
     /// What is to be published.
     pub outbox: Outbox,
     /// Woken when the outbox has something new.
-    pub publisher: Arc<Notify>,
+    pub publisher: Waker,
     /// Which mistake to make when a server does not answer.
     pub guarantee: Guarantee,
     /// How often and how late to try again.
@@ -166,7 +168,10 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Writes down what is known to nobody else, however long the database is away: the caller is dropped when there is
     /// no more time for it.
-    async fn write<V>(&self, id: Uuid, write: impl AsyncFn() -> Result<V, StoreError>) -> V {
+    async fn write<V, F>(&self, id: Uuid, write: impl Fn() -> F + Sync) -> V
+    where
+        F: Future<Output = Result<V, StoreError>> + Send,
+    {
         let mut pauses = IntervalFunction::exponential(Duration::from_millis(20), 2.0)
             .max(Duration::from_secs(5))
             .randomized(0.5)

@@ -7,6 +7,8 @@ use rdkafka::ClientConfig;
 use crate::record::Topic;
 
 pub mod consumer;
+pub mod dead_letters;
+pub mod publisher;
 mod topics;
 
 pub use self::topics::make_topics;

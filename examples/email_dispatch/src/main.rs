@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use email_dispatch::{
     cli::{Cli, Task},
+    commands,
     limits::raise_open_files,
     logging,
     settings::Settings,
+    stage::Failure,
 };
 
 fn main() -> ExitCode {
@@ -21,13 +23,19 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) => failed(&*error),
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
 /// What comes before anything starts.
@@ -37,17 +45,17 @@ fn prepare(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-fn run(cli: &Cli) -> Result<(), String> {
-    tracing::info!("{}", cli.settings.describe());
-    let not_yet = |what: &str| Err(format!("{what}: not yet"));
-    match &cli.task {
-        None => not_yet("the demonstration"),
-        Some(Task::Serve) => not_yet("serve"),
-        Some(Task::Produce(_)) => not_yet("produce"),
-        Some(Task::Scenario) => not_yet("scenario"),
-        Some(Task::Dlt(_)) => not_yet("dlt"),
-        Some(Task::Replay { .. }) => not_yet("replay"),
-        Some(Task::Unknown(_)) => not_yet("unknown"),
-        Some(Task::Status) => not_yet("status"),
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let settings = cli.settings;
+    match cli.task {
+        None => return commands::demonstrate(settings).await,
+        Some(Task::Scenario) => return commands::scenario(settings).await,
+        Some(Task::Serve) => commands::serve(settings).await?,
+        Some(Task::Produce(task)) => commands::produce(&settings, task).await?,
+        Some(Task::Dlt(task)) => commands::dlt(&settings, task).await?,
+        Some(Task::Replay { from_files: _ }) => commands::replay_files(&settings).await?,
+        Some(Task::Unknown(task)) => commands::unknown(&settings, task).await?,
+        Some(Task::Status) => commands::status(&settings).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -19,7 +19,7 @@ use crate::{
         KafkaFault, KafkaSettings,
         consumer::{Consumer, Lane, Progress},
         publisher::{Publisher, PublisherSettings},
-        topics::make_topics,
+        make_topics,
     },
     personal::Keys,
     record::Topic,
@@ -73,9 +73,9 @@ pub struct Rules {
     pub retry: RetryRules,
     /// How the outbox is published.
     pub publisher: PublisherSettings,
-    /// How many mails are under way at most. Default: 256.
+    /// How many mails are under way at most. Default: 1,000.
     pub in_flight: usize,
-    /// How many records of a lane are read ahead, those under way included. Default: 1,000.
+    /// How many records of a lane are read ahead, those under way included. Default: 2,000.
     pub buffered: usize,
     /// The shares of high, normal and low while all have work. Default: 6, 3 and 1.
     pub weights: [u32; 3],
@@ -90,8 +90,8 @@ impl Default for Rules {
             ledger: LedgerSettings::default(),
             retry: RetryRules::default(),
             publisher: PublisherSettings::default(),
-            in_flight: 256,
-            buffered: 1_000,
+            in_flight: 1_000,
+            buffered: 2_000,
             weights: [6, 3, 1],
             hold: Duration::from_secs(600),
         }
@@ -132,20 +132,13 @@ impl Service {
         let Parts { store, kafka, servers, sms, keys, templates, sender, alerts, backups, counters, clock, rules } =
             parts;
         let (ledger, outbox) = (store.ledger(rules.ledger.clone()), store.outbox());
-        let publisher = Publisher::start(outbox.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
+        let publisher = Publisher::start(outbox.clone(), ledger.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
         let intake = Intake::new(keys.clone(), templates.clone(), rules.limits);
         let mut breakers = vec![publisher.breaker().clone()];
         breakers.extend(servers.breakers().cloned());
         breakers.push(sms.breaker().clone());
         let watched = breakers.iter().map(|breaker| alerts.watch(breaker)).collect();
-        let door = Door::new(
-            intake.clone(),
-            keys.clone(),
-            outbox.clone(),
-            publisher.waker(),
-            counters.clone(),
-            clock.clone(),
-        );
+        let door = Door::new(intake.clone(), keys.clone(), outbox.clone(), clock.clone(), publisher.waker());
         let dispatcher = Arc::new(Dispatcher {
             intake,
             keys,

@@ -11,7 +11,7 @@ use crate::{
     demonstration::WELL,
     delivery::{MailServers, Protection, Provider},
     embedded::{self, Broker, MailServer},
-    kafka::KafkaSettings,
+    kafka::{KafkaSettings, publisher::PublisherSettings},
     service::{Parts, Rules},
     settings::Settings,
     sms::{SmsGateway, SmsSettings},
@@ -101,13 +101,14 @@ pub fn database(settings: &Settings, embedded: &mut Embedded) -> Result<String, 
 }
 
 fn kafka(settings: &Settings, embedded: &mut Embedded) -> Result<KafkaSettings, Failure> {
-    if settings.kafka.brokers.is_some() {
-        return Ok(settings.kafka.settings("")?);
+    let mut kafka = settings.kafka.settings("")?;
+    kafka.drain = settings.consumer.drain_time_limit;
+    if settings.kafka.brokers.is_none() {
+        let broker = Broker::start(&kafka)?;
+        kafka.brokers = broker.addresses()?;
+        embedded.broker = Some(broker);
     }
-    let broker = Broker::start(&settings.kafka.settings("")?)?;
-    let addresses = broker.addresses()?;
-    embedded.broker = Some(broker);
-    Ok(settings.kafka.settings(&addresses)?)
+    Ok(kafka)
 }
 
 async fn mail_servers(settings: &Settings, embedded: &mut Embedded) -> Result<MailServers<SmtpServer>, Failure> {
@@ -147,14 +148,21 @@ async fn mail_servers(settings: &Settings, embedded: &mut Embedded) -> Result<Ma
 }
 
 fn rules(settings: &Settings) -> Rules {
+    let weights = settings.consumer.weights;
     Rules {
         limits: settings.requests.limits(),
         ledger: settings.database.ledger(),
         retry: settings.again.rules(),
-        publisher: settings.publisher.settings(),
+        publisher: PublisherSettings {
+            batch: settings.publisher.batch,
+            window: settings.publisher.breaker_window,
+            open: settings.publisher.breaker_open,
+            slow: settings.publisher.breaker_slow,
+            ..PublisherSettings::default()
+        },
         in_flight: settings.consumer.in_flight,
         buffered: settings.consumer.buffered,
-        weights: settings.consumer.weights.into(),
+        weights: [weights.high, weights.normal, weights.low],
         hold: settings.again.hold_limit,
     }
 }

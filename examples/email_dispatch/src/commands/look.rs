@@ -5,7 +5,10 @@ use uuid::Uuid;
 use crate::{
     backup::{self, Backups},
     cli::{Dlt, Resolution, Unknown},
-    kafka::{KafkaSettings, dead_letters},
+    kafka::{
+        KafkaSettings,
+        dead_letters::{self, Wanted},
+    },
     record::{Headers, Record, Topic},
     request::EmailRequest,
     settings::Settings,
@@ -22,7 +25,7 @@ pub async fn dlt(settings: &Settings, task: Dlt) -> Result<(), Failure> {
     let kafka = cluster(settings)?;
     match task {
         Dlt::List { limit } => {
-            let letters = dead_letters::read(&kafka).await?;
+            let letters = dead_letters::read(&kafka, &Wanted::default()).await?;
             for letter in letters.iter().rev().take(limit).rev() {
                 println!("{letter}");
             }
@@ -30,11 +33,11 @@ pub async fn dlt(settings: &Settings, task: Dlt) -> Result<(), Failure> {
         }
         Dlt::Replay { id, limit } => {
             let store = store(settings).await?;
-            let mut letters = dead_letters::read(&kafka).await?;
-            letters.retain(|letter| id.is_empty() || letter.id.is_some_and(|found| id.contains(&found)));
-            letters.truncate(limit.unwrap_or(usize::MAX));
-            let replayed = dead_letters::replay(&letters, &ledger(settings, &store)).await?;
-            print!("{replayed}");
+            let letters = dead_letters::read(&kafka, &Wanted { limit, ids: id, reason: None }).await?;
+            let replayed = dead_letters::replay(&ledger(settings, &store), &store.outbox(), &letters).await?;
+            replayed.reopened.iter().for_each(|id| println!("{id}  to be sent again"));
+            replayed.skipped.iter().for_each(|skipped| println!("{}/{}  {}", skipped.partition, skipped.offset, skipped.why));
+            println!("{} to be sent again, {} left alone", replayed.reopened.len(), replayed.skipped.len());
             store.close().await;
         }
     }

@@ -12,6 +12,7 @@ use super::look::store;
 use crate::{
     cli::Produce,
     door::Door,
+    kafka::publisher::Waker,
     request::Intake,
     sample::Samples,
     settings::Settings,
@@ -79,7 +80,7 @@ impl Sink {
         let store = store(settings).await?;
         let keys = settings.keys_or_random();
         let intake = Intake::new(keys.clone(), settings.templates()?, settings.requests.limits());
-        let door = Door::new(intake, keys, store.outbox(), WallClock::system(), std::sync::Arc::default());
+        let door = Door::new(intake, keys, store.outbox(), WallClock::system(), Waker::default());
         Ok(Self::Outbox(store, door))
     }
 

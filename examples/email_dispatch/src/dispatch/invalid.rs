@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Dispatcher, Look, pause};
 use crate::{
     kafka::consumer::Handled,
-    record::{Delivery, onward},
+    record::{Delivery, dead_letter},
     request::{Faults, Kind, Priority},
     smtp::Transport,
     store::{Claimed, Facts, Finish, Status, StoreError},
@@ -29,7 +29,7 @@ impl<T: Transport> Dispatcher<T> {
                         "an invalid record is a dead letter"
                     );
                     self.counters.unreadable();
-                    self.publisher.notify_one();
+                    self.publisher.wake();
                     return Handled::Done;
                 }
                 Look::After(wait) => {
@@ -42,7 +42,7 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     async fn try_refuse(&self, delivery: &Delivery, faults: &Faults, explanation: &str) -> Result<Look, StoreError> {
-        let letter = vec![onward::dead_letter(delivery, "invalid", explanation)];
+        let letter = vec![dead_letter(delivery, "invalid", explanation)];
         let Some(id) = faults.id else {
             self.outbox.put(&letter).await?;
             return Ok(Look::Done);

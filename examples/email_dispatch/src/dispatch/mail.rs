@@ -9,7 +9,7 @@ use super::{Dispatcher, LONGEST_LOOK, Look, Turn, alerts, json, pause};
 use crate::{
     delivery::Undelivered,
     kafka::consumer::Handled,
-    record::{Delivery, onward},
+    record::{Delivery, again, dead_letter, sms},
     request::{EmailRequest, Priority},
     route::{self, Route, Trouble},
     smtp::{Fault, Handover, Mail, SendError, Transport, compose},
@@ -119,14 +119,14 @@ impl<T: Transport> Dispatcher<T> {
         let (finish, records) = match &route {
             Route::Again { topic, after } => {
                 let not_before_ms = (!after.is_zero()).then(|| self.clock.in_ms(*after));
-                let record = onward::again(delivery, *topic, claim.attempts, not_before_ms);
+                let record = again(delivery, *topic, claim.attempts, not_before_ms);
                 (Finish::Again { reason: reason.clone() }, vec![record])
             }
             Route::Sms => {
-                (Finish::Again { reason: reason.clone() }, vec![onward::sms(delivery)])
+                (Finish::Again { reason: reason.clone() }, vec![sms(delivery)])
             }
             Route::DeadLetter => {
-                let record = onward::dead_letter(delivery, trouble.name(), &reason);
+                let record = dead_letter(delivery, trouble.name(), &reason);
                 (Finish::Failed { reason: reason.clone() }, vec![record])
             }
             Route::GiveUp => (Finish::Failed { reason: reason.clone() }, Vec::new()),
@@ -143,7 +143,7 @@ impl<T: Transport> Dispatcher<T> {
         if self.write(request.id, finish).await == Written::Yes {
             tracing::info!(id = %request.id, attempts = claim.attempts, %reason, ?route, "not sent");
             self.counters.failed(request.kind, request.priority, trouble.name(), &route);
-            self.publisher.notify_one();
+            self.publisher.wake();
         }
         Look::Done
     }

@@ -11,7 +11,7 @@ use super::{Dispatcher, LONGEST_LOOK, Look, pause};
 use crate::{
     kafka::consumer::Handled,
     personal::Phone,
-    record::{Delivery, onward},
+    record::{Delivery, dead_letter},
     request::EmailRequest,
     sms::{self, SmsError},
     smtp::Transport,
@@ -81,14 +81,14 @@ impl<T: Transport> Dispatcher<T> {
         reason: &'static str,
         explanation: String,
     ) -> Look {
-        let records = vec![onward::dead_letter(delivery, reason, &explanation)];
+        let records = vec![dead_letter(delivery, reason, &explanation)];
         let finish = || {
             self.ledger.finish(claim, Finish::Failed { reason: explanation.clone() }, records.clone())
         };
         if self.write(request.id, finish).await == Written::Yes {
             tracing::warn!(id = %request.id, reason, explanation, "a dead letter");
             self.counters.sms_failed(request.kind, request.priority);
-            self.publisher.notify_one();
+            self.publisher.wake();
         }
         Look::Done
     }

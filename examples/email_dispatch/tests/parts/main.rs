@@ -5,10 +5,12 @@
 mod alert;
 mod backup;
 mod counters;
+mod dispatch;
 #[path = "../support/database.rs"]
 mod database;
 mod http;
 mod consumer;
+mod dispatch;
 #[path = "../support/database.rs"]
 #[path = "../support/kafka.rs"]
 mod kafka;
