@@ -3,10 +3,11 @@
 //! The same alert is not repeated within its quiet time, or an outage would bury its own news: repeats are counted, and
 //! told with the next one that goes out. A webhook that is slow or dead is waited for by nobody but a task of its own.
 
+mod told;
 mod webhook;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,13 +24,11 @@ use resile::{
 };
 use serde::Serialize;
 
-use self::webhook::Webhook;
+use self::{told::Told, webhook::Webhook};
 use crate::{personal::mask_text, wall_clock::WallClock};
 
 pub use self::webhook::BadWebhook;
 
-/// How many different alerts are remembered for their quiet time.
-const MOST_KEYS: usize = 1_000;
 /// How many alerts [`Alerts::recent`] tells of.
 const MOST_RECENT: usize = 100;
 /// The longest text, in characters.
@@ -90,13 +89,13 @@ impl Alert {
     /// An alert that is the same as all others of its `key`, however they say it.
     #[must_use]
     pub fn new(severity: Severity, key: &str, summary: &str) -> Self {
-        Self { key: told(key), severity, summary: told(summary), details: BTreeMap::new() }
+        Self { key: masked(key), severity, summary: masked(summary), details: BTreeMap::new() }
     }
 
     /// With one thing more to know.
     #[must_use]
     pub fn detail(mut self, name: &'static str, value: impl fmt::Display) -> Self {
-        self.details.insert(name, told(&value.to_string()));
+        self.details.insert(name, masked(&value.to_string()));
         self
     }
 
@@ -253,42 +252,6 @@ impl Alerts {
     }
 }
 
-/// What was told when.
-#[derive(Debug, Default)]
-struct Told(HashMap<String, Last>);
-
-#[derive(Debug)]
-struct Last {
-    at_ms: i64,
-    suppressed: u64,
-}
-
-impl Told {
-    /// Whether it is to go out, and then how often it was suppressed before.
-    fn admit(&mut self, key: &str, now_ms: i64, quiet: Duration) -> Option<u64> {
-        // Either way: a clock that is set back must not make it quiet for longer.
-        let is_quiet = |at_ms: i64| u128::from(now_ms.abs_diff(at_ms)) < quiet.as_millis();
-        if let Some(last) = self.0.get_mut(key) {
-            if is_quiet(last.at_ms) {
-                last.suppressed += 1;
-                return None;
-            }
-            last.at_ms = now_ms;
-            return Some(std::mem::take(&mut last.suppressed));
-        }
-        if self.0.len() >= MOST_KEYS {
-            self.0.retain(|_, last| is_quiet(last.at_ms));
-        }
-        if self.0.len() >= MOST_KEYS
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, last)| last.at_ms).map(|(key, _)| key.clone())
-        {
-            self.0.remove(&oldest);
-        }
-        self.0.insert(key.to_owned(), Last { at_ms: now_ms, suppressed: 0 });
-        Some(0)
-    }
-}
-
 fn log(raised: &Raised) {
     let Raised { alert: Alert { key, severity, summary, details }, repeats, .. } = raised;
     counter!("alerts_total", "severity" => severity.name()).increment(1);
@@ -298,7 +261,7 @@ fn log(raised: &Raised) {
     }
 }
 
-fn told(text: &str) -> String {
+fn masked(text: &str) -> String {
     let mut text = mask_text(text);
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {
         text.truncate(end);
@@ -308,30 +271,4 @@ fn told(text: &str) -> String {
 
 fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUIET: Duration = Duration::from_secs(600);
-
-    #[test]
-    fn the_memory_of_what_was_told_is_bounded_and_forgets_the_oldest() {
-        let mut told = Told::default();
-        for number in 0..5_000 {
-            assert_eq!(told.admit(&number.to_string(), number, QUIET), Some(0));
-        }
-        assert_eq!(told.0.len(), MOST_KEYS);
-        assert_eq!(told.admit("4999", 5_000, QUIET), None);
-        assert_eq!(told.admit("0", 5_000, QUIET), Some(0), "it is not remembered");
-    }
-
-    #[test]
-    fn a_clock_set_back_does_not_keep_an_alert_quiet() {
-        let mut told = Told::default();
-        assert_eq!(told.admit("a", 10_000_000, QUIET), Some(0));
-        assert_eq!(told.admit("a", 9_999_000, QUIET), None);
-        assert_eq!(told.admit("a", 1_000, QUIET), Some(1));
-    }
 }

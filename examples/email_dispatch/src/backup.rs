@@ -190,15 +190,21 @@ impl Backups {
         request.await.unwrap_or_else(|source| Err(file(&backup.path, source)))
     }
 
-    /// Removes a backup that is needed no more. One that is gone already is no error.
+    /// Removes a backup that is needed no more. One that is gone already is no error, and one that was saved again since
+    /// it was listed remains.
     ///
     /// # Errors
     /// [`BackupError::File`], which names the file.
     pub async fn remove(&self, backup: &Backup) -> Result<(), BackupError> {
-        let (folder, path) = (Arc::clone(&self.folder), backup.path.clone());
-        let removed = blocking(move || match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync_folder(&folder),
+        let (folder, path, saved_at_ms) = (Arc::clone(&self.folder), backup.path.clone(), backup.saved_at_ms);
+        let removed = blocking(move || {
+            if read(&path).is_ok_and(|now| now.saved_at_ms != saved_at_ms) {
+                return Ok(());
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => sync_folder(&folder),
+            }
         });
         removed.await.map_err(|source| file(&backup.path, source))
     }

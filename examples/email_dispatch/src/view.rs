@@ -190,6 +190,7 @@ impl Task {
         }
         let mut last = self.look();
         last.rate = last.counts.done() as f64 / last.elapsed.as_secs_f64().max(0.001);
+        last.is_last = true;
         self.show_last(&last);
     }
 
@@ -197,7 +198,7 @@ impl Task {
         let (counts, elapsed) = (self.counters.counts(), self.start.elapsed());
         let breakers = self.breakers.iter().map(|breaker| (breaker.name().to_owned(), breaker.state())).collect();
         let rate = self.rate.at(elapsed, counts.done());
-        Moment { counts, breakers, rate, elapsed, total: self.total }
+        Moment { counts, breakers, rate, elapsed, total: self.total, is_last: false }
     }
 
     fn show(&mut self, moment: &Moment) {
@@ -223,7 +224,7 @@ impl Task {
                 draw(bar, moment);
                 bar.abandon();
             }
-            Screen::Plain(_) => self.screen.note(&format!("{} {}, on average", moment.stamp(), moment.plain())),
+            Screen::Plain(_) => self.screen.note(&format!("{} {}", moment.stamp(), moment.plain())),
         }
     }
 }

@@ -14,7 +14,8 @@ use super::{
 use crate::counters::Counts;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Drawn = Result<(), Failure>;
 type Of = fn(&Counts) -> u64;
 
 const INK: RGBColor = RGBColor(40, 40, 40);
@@ -25,6 +26,9 @@ const GRID: RGBColor = RGBColor(226, 226, 226);
 const TITLE: u32 = 26;
 const HEADING: u32 = 17;
 const SMALL: u32 = 15;
+
+/// The longest name of a breaker, in characters.
+const NAME: usize = 34;
 
 const WIDTH: i32 = 1_280;
 const MARGIN: i32 = 28;
@@ -61,14 +65,14 @@ fn state_look(state: State) -> (&'static str, RGBColor, RGBColor) {
 }
 
 /// Draws `timeline` as an SVG document.
-pub(super) fn svg(timeline: &Timeline) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let names = timeline.breakers.iter().map(|strip| text_width(&strip.name, SMALL));
+pub(super) fn svg(timeline: &Timeline) -> Result<String, Failure> {
+    let names = timeline.breakers.iter().map(|strip| text_width(&shortened(&strip.name, NAME), SMALL));
     let left = names.max().unwrap_or(0).max(60) + MARGIN + 10;
     let mut scale = Scale { left, right: WIDTH - MARGIN, end: timeline.end().as_secs_f64().max(0.001) };
     let mut marks = labels(&timeline.marks, &scale, SMALL);
-    // Labels at the end need room to the right of it, and then stand elsewhere: twice is near enough.
+    // Labels at the end need room to the right of it, and with less room stand elsewhere: twice is near enough.
     for _ in 0..2 {
-        scale.right = (scale.right - overhang(&marks, &scale, SMALL)).max(left + 100);
+        scale.right = (WIDTH - MARGIN - overhang(&marks, &scale, SMALL)).max(left + 100);
         marks = labels(&timeline.marks, &scale, SMALL);
     }
     let rows = marks.iter().map(|label| label.row + 1).max().unwrap_or(0) as i32;
@@ -84,7 +88,9 @@ pub(super) fn svg(timeline: &Timeline) -> Result<String, Box<dyn std::error::Err
     let root = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
     write(&root, &shortened(&timeline.title, 80), (left, 28), TITLE, INK, HPos::Left)?;
-    x_axis(&root, &scale, rates_top, bottom)?;
+    // What is vertical leaves the headings between the panels free.
+    let panels = [(rates_top, rates_top + RATES), (waiting_top, waiting_top + WAITING), (strips_top, bottom)];
+    x_axis(&root, &scale, &panels)?;
 
     let routes = ROUTES.map(|(name, color, _)| (name, color)).into_iter().chain([(FAILED.0, FAILED.1)]);
     legend(&root, "Requests done a second:", left, 68, routes)?;
@@ -93,15 +99,17 @@ pub(super) fn svg(timeline: &Timeline) -> Result<String, Box<dyn std::error::Err
     waiting(&root, timeline, &scale, waiting_top)?;
     let states = STATES.map(|state| (state_look(state).0, state_look(state).1));
     legend(&root, "Circuit breakers:", left, strips_top - 20, states)?;
-    for (index, strip) in timeline.breakers.iter().enumerate() {
-        let top = strips_top + index as i32 * (STRIP + STRIP_GAP);
-        write(&root, &strip.name, (left - 10, top + STRIP / 2), SMALL, INK, HPos::Right)?;
-        strip_of(&root, &strip.changes, &scale, top)?;
-    }
     for label in &marks {
         let top = mark_top + label.row as i32 * ROW;
-        root.draw(&PathElement::new([(label.x, top), (label.x, bottom)], INK.mix(0.65).stroke_width(1)))?;
+        for (top, bottom) in [(top, rates_top)].iter().chain(&panels) {
+            root.draw(&PathElement::new([(label.x, *top), (label.x, *bottom)], INK.mix(0.65).stroke_width(1)))?;
+        }
         write(&root, &label.text, (label.x + 5, top + ROW / 2), SMALL, INK, HPos::Left)?;
+    }
+    for (index, strip) in timeline.breakers.iter().enumerate() {
+        let top = strips_top + index as i32 * (STRIP + STRIP_GAP);
+        write(&root, &shortened(&strip.name, NAME), (left - 10, top + STRIP / 2), SMALL, INK, HPos::Right)?;
+        strip_of(&root, &strip.changes, &scale, top)?;
     }
     root.present()?;
     drop(root);
@@ -109,16 +117,19 @@ pub(super) fn svg(timeline: &Timeline) -> Result<String, Box<dyn std::error::Err
 }
 
 /// Vertical lines and seconds.
-fn x_axis(root: &Area<'_>, scale: &Scale, top: i32, bottom: i32) -> Drawn {
+fn x_axis(root: &Area<'_>, scale: &Scale, panels: &[(i32, i32)]) -> Drawn {
+    let bottom = panels.iter().map(|(_, bottom)| *bottom).max().unwrap_or(0);
     let step = step(scale.end, 12);
     for index in 0..=(scale.end / step * 1.000_1) as u32 {
         let at = f64::from(index) * step;
         let x = scale.x(at);
-        root.draw(&PathElement::new([(x, top), (x, bottom)], GRID.stroke_width(1)))?;
+        for (top, bottom) in panels {
+            root.draw(&PathElement::new([(x, *top), (x, *bottom)], GRID.stroke_width(1)))?;
+        }
         let decimals = usize::from(step < 1.0);
         write(root, &format!("{at:.decimals$}"), (x, bottom + 14), SMALL, INK, HPos::Center)?;
     }
-    let middle = i32::midpoint(scale.left, scale.right);
+    let middle = (scale.left + scale.right) / 2;
     write(root, "seconds since the start", (middle, bottom + 40), SMALL, INK, HPos::Center)
 }
 
@@ -129,7 +140,7 @@ fn y_axis(
     (top, height): (i32, i32),
     most: f64,
     count: u32,
-) -> Result<impl Fn(f64) -> i32 + use<>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<impl Fn(f64) -> i32 + use<>, Failure> {
     let step = step(most.max(1.0), count).max(1.0);
     let most = (most.max(1.0) / step).ceil() * step;
     let y = move |value: f64| top + height - (f64::from(height) * (value / most).clamp(0.0, 1.0)).round() as i32;
@@ -164,7 +175,11 @@ fn rates(root: &Area<'_>, timeline: &Timeline, scale: &Scale, top: i32) -> Drawn
         let outline: Vec<_> = line(&pair[1]).into_iter().chain(line(&pair[0]).into_iter().rev()).collect();
         root.draw(&Polygon::new(outline, color.mix(0.85).filled()))?;
     }
-    root.draw(&PathElement::new(line(&failed), FAILED.1.stroke_width(2)))?;
+    let points: Vec<_> = line(&failed).into_iter().zip(failed).collect();
+    for line in points.split(|(_, rate)| *rate == 0.0).filter(|line| !line.is_empty()) {
+        let line: Vec<_> = line.iter().map(|(point, _)| *point).collect();
+        root.draw(&PathElement::new(line, FAILED.1.stroke_width(2)))?;
+    }
     Ok(())
 }
 
@@ -191,12 +206,19 @@ fn strip_of(root: &Area<'_>, changes: &[(std::time::Duration, State)], scale: &S
     // They come from several threads.
     changes.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     let ends = changes.iter().skip(1).map(|(at, _)| *at).chain([scale.end]);
-    for ((from, state), to) in changes.iter().zip(ends) {
-        let (name, color, ink) = state_look(*state);
-        let (from, to) = (scale.x(*from), scale.x(to));
-        root.draw(&Rectangle::new([(from, top), (to.max(from + 2), top + STRIP)], color.filled()))?;
-        if *state != State::Closed && to - from > text_width(name, SMALL - 2) + 6 {
-            let middle = (i32::midpoint(from, to), top + STRIP / 2);
+    let mut spans: Vec<_> = changes.iter().zip(ends).map(|((from, state), to)| (*state, *from, to)).collect();
+    // What is rare and short is drawn last, over what is not.
+    spans.sort_by_key(|(state, ..)| match state {
+        State::HalfOpen => 2,
+        State::Open | State::ForcedOpen => 1,
+        State::Closed | State::Disabled | State::MetricsOnly => 0,
+    });
+    for (state, from, to) in spans {
+        let (name, color, ink) = state_look(state);
+        let (from, to) = (scale.x(from), scale.x(to));
+        root.draw(&Rectangle::new([(from, top), (to.max(from + 3), top + STRIP)], color.filled()))?;
+        if state != State::Closed && to - from > text_width(name, SMALL - 2) + 6 {
+            let middle = ((from + to) / 2, top + STRIP / 2);
             write(root, name, middle, SMALL - 2, ink, HPos::Center)?;
         }
     }

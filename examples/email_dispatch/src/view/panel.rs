@@ -18,6 +18,8 @@ pub(super) struct Moment {
     pub(super) elapsed: Duration,
     /// How many there are to do.
     pub(super) total: Option<u64>,
+    /// Whether nothing follows, and the rate is that of all the time.
+    pub(super) is_last: bool,
 }
 
 impl Moment {
@@ -39,7 +41,7 @@ impl Moment {
             .rows()
             .map(|(name, entries)| {
                 let entries = entries.iter().map(|(name, count)| format!("{} {}", dim.apply_to(name), grouped(*count)));
-                format!("   {}  {}", dim.apply_to(format!("{name:label$}")), entries.collect::<Vec<_>>().join("   "))
+                format!("   {}  {}", dim.apply_to(format!("{name:label$}")), entries.collect::<Vec<_>>().join("  "))
             })
             .into();
         for (index, (name, state)) in self.breakers.iter().enumerate() {
@@ -71,7 +73,8 @@ impl Moment {
             Some(total) => format!("{} of {total} done", self.counts.done()),
             None => format!("{} done", self.counts.done()),
         };
-        _ = write!(line, ", {:.0}/s", self.rate);
+        let average = if self.is_last { " on average" } else { "" };
+        _ = write!(line, ", {:.0}/s{average}", self.rate);
         for (row, entries) in self.rows() {
             let entries = entries.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}"));
             let entries = entries.collect::<Vec<_>>().join(", ");
@@ -99,7 +102,7 @@ impl Moment {
                     ("again", retried_at_once),
                     ("later", retried_later),
                     ("given up", given_up),
-                    ("dead", dead_lettered + unreadable),
+                    ("dead letters", dead_lettered + unreadable),
                     ("unknown", unknown),
                 ],
             ),
@@ -174,14 +177,15 @@ mod tests {
             rate: 812.4,
             elapsed: Duration::from_secs(67),
             total: Some(2_000),
+            is_last: false,
         }
     }
 
     #[test]
     fn a_panel_shows_each_route_and_each_breaker_with_its_kinds_beside_it() {
-        let expected = "   sent             primary 1,200   secondary 30   SMS 0
-   failed           again 0   later 4   given up 0   dead 0   unknown 0
-   now              in flight 0   outbox 0
+        let expected = "   sent             primary 1,200  secondary 30  SMS 0
+   failed           again 0  later 4  given up 0  dead letters 0  unknown 0
+   now              in flight 0  outbox 0
    kafka-publisher  ● CLOSED
    primary-smtp     ○ OPEN       ○ marketing  ◐ transactional";
         assert_eq!(moment().panel(120, false), expected);

@@ -164,6 +164,23 @@ fn only_the_last_hundred_alerts_are_kept() {
 }
 
 #[test]
+fn only_alerts_that_go_out_are_counted() {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let (alerts, _) = alerts();
+        alerts.raise(alert("a"));
+        alerts.raise(alert("a"));
+        alerts.raise(alert("b"));
+    });
+    let series = snapshotter.snapshot().into_vec();
+    let (key, _, _, value) = &series[0];
+    assert_eq!((series.len(), key.key().name()), (1, "alerts_total"));
+    assert_eq!(key.key().labels().map(metrics::Label::value).collect::<Vec<_>>(), ["critical"]);
+    assert_eq!(*value, metrics_util::debugging::DebugValue::Counter(2));
+}
+
+#[test]
 fn nothing_personal_is_in_an_alert() {
     let alert = Alert::new(Severity::Warning, "jane.doe@example.com", "550 <jane.doe@example.com> is unknown")
         .detail("phone", "+491701234567");

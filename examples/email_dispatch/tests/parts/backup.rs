@@ -174,6 +174,18 @@ mod files_of_their_own {
         backups.remove(&listing.backups[0]).await.unwrap();
         assert!(files(folder.path()).is_empty());
     }
+
+    #[tokio::test]
+    async fn what_was_saved_again_in_the_meantime_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = Backups::open(folder.path()).await.unwrap();
+        let request = request(1, &Keys::random());
+        backups.save(&request, "first", 1).await.unwrap();
+        let listing = backups.list().await.unwrap();
+        backups.save(&request, "second", 2).await.unwrap();
+        backups.remove(&listing.backups[0]).await.unwrap();
+        assert_eq!(backups.list().await.unwrap().backups[0].reason, "second");
+    }
 }
 
 mod what_cannot_be_written {

@@ -97,7 +97,7 @@ async fn the_last_line_has_the_last_numbers_and_the_average_rate() {
     let page = watched.page.clone();
     watched.view.finish().await;
     let last = page.lines().pop().unwrap();
-    assert_eq!(last, "   4.0 s 20 of 20 done, 5/s; sent: primary 20, on average");
+    assert_eq!(last, "   4.0 s 20 of 20 done, 5/s on average; sent: primary 20");
 }
 
 #[tokio::test(start_paused = true)]
