@@ -7,5 +7,6 @@ mod database;
 mod personal;
 mod request;
 mod route;
+mod settings;
 mod store;
 mod template;
