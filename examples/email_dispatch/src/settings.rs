@@ -194,7 +194,7 @@ fn option(arg: Arg) -> Arg {
     let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let mut details = format!("[env: {}]", environment_name(&name));
     if let Some(default) = arg.get_default_values().first().filter(|default| !default.is_empty()) {
-        details += &format!(" [default: {}]", default.display());
+        details += &format!(" [default: {}]", default.to_string_lossy());
     }
     let is_first = FIRST.contains(&name.as_str());
     arg.long(name)

@@ -78,16 +78,27 @@ fn wrong_settings_are_exit_code_2_and_all_of_them_are_said_before_anything_start
     assert!(!errors.contains("s3cret"), "{errors}");
 }
 
-#[test]
-fn connections_for_which_the_system_has_no_room_are_exit_code_2() {
-    let Some(program) = program() else { return };
+/// What `status` says under a limit on open files.
+fn errors_under(limit: &str, connections: u32) -> Option<(i32, String)> {
     let output = Command::new("sh")
-        .args(["-c", "ulimit -n 256 && exec \"$0\" status --smtp-connections=1000"])
-        .arg(program)
+        .arg("-c")
+        .arg(format!("ulimit {limit} && exec \"$0\" status --smtp-connections={connections}"))
+        .arg(program()?)
         .env_clear()
         .output()
         .unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{errors}");
+    Some((output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap()))
+}
+
+#[test]
+fn connections_for_which_the_system_has_no_room_are_exit_code_2() {
+    let Some((code, errors)) = errors_under("-n 256", 1_000) else { return };
+    assert_eq!(code, 2, "{errors}");
     assert!(errors.contains("this process have 256") && errors.contains("ulimit -n 4304"), "{errors}");
+}
+
+#[test]
+fn a_limit_on_open_files_that_may_be_raised_is_raised() {
+    let Some((code, errors)) = errors_under("-S -n 256", 100) else { return };
+    assert!(code != 2 && !errors.contains("ulimit"), "{errors}");
 }

@@ -8,7 +8,7 @@ use super::{
     Settings,
     value::{Address, shown},
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// By how much the clocks of processes may differ.
 const CLOCKS: Duration = Duration::from_secs(10);
@@ -100,7 +100,11 @@ impl Settings {
         if let Some(url) = &database.url
             && let Err(error) = Store::check_address(url.expose(), &database.store())
         {
-            broken.push(("database-url", Some(url.to_string()), error.to_string()));
+            let rule = match error {
+                StoreError::Address(rule) => rule,
+                other => other.to_string(),
+            };
+            broken.push(("database-url", Some(url.to_string()), rule));
         }
         let limit = self.smtp.time_limit.max(self.second_protection().time_limit);
         let least = limit.saturating_add(CLOCKS);
