@@ -64,7 +64,7 @@ pub enum Task {
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct Produce {
     /// How many to make
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// What they are about. Without: some of each
     #[arg(long, value_name = "WORD", value_parser = one_of(&[

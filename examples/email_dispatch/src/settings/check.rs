@@ -117,7 +117,7 @@ impl Settings {
                 shown(CLOCKS),
             )
         });
-        lasts(broken, "ledger-lease", lease);
+        no_longer_than_a_year(broken, "ledger-lease", lease);
     }
 
     fn check_mail(&self, broken: &mut Vec<Broken>) {
