@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     request::{Kind, Priority},
-    settings::{Address, Fault, Layers, Settings, WrongSettings, environment_name, no_keys, one_of, option, read_keys},
+    settings::{
+        Address, Fault, Layers, Settings, WrongSettings, as_options, environment_name, no_keys, one_of, read_keys,
+    },
 };
 
 /// Sends mail that must not be lost or sent twice, while Kafka, the mail servers or the database fail.
@@ -17,7 +19,8 @@ use crate::{
 ///
 /// Each setting can be given as a flag, in the environment (its name is in brackets) or in a TOML file named by --config,
 /// and wins in that order. In the file --kafka-brokers is `brokers` in the table [kafka], or `kafka-brokers`. Times are
-/// written like 500ms, 10s or 2m.
+/// written like 500ms, 10s or 2m. Passwords are better in the environment or the file than in a flag, which everybody on
+/// the machine can read.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "email_dispatch", version, disable_help_subcommand = true, subcommand_help_heading = "Commands")]
 pub struct Cli {
@@ -61,7 +64,7 @@ pub enum Task {
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct Produce {
     /// How many to make
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// What they are about. Without: some of each
     #[arg(long, value_name = "WORD", value_parser = one_of(&[
@@ -179,7 +182,7 @@ impl Cli {
     /// The command line as clap knows it.
     #[must_use]
     pub fn definition() -> clap::Command {
-        Self::command().mut_args(option)
+        as_options(Self::command())
     }
 
     /// Reads the command line (its first word is the program's), the environment and the file that one of them names.

@@ -1,13 +1,13 @@
 //! How many files and sockets the process may have open.
 
-use std::{fmt, io};
+use std::fmt;
 
 /// Raises the limit on open files to `wanted`, as far as the system lets this process.
 ///
 /// # Errors
 /// When fewer fit, with what to do about it.
 pub fn raise_open_files(wanted: u64) -> Result<OpenFiles, TooFew> {
-    decide(wanted, rlimit::increase_nofile_limit(wanted))
+    decide(wanted, rlimit::increase_nofile_limit(wanted).ok())
 }
 
 /// How many files may be open.
@@ -37,11 +37,11 @@ impl fmt::Display for TooFew {
 
 impl std::error::Error for TooFew {}
 
-fn decide(wanted: u64, limit: io::Result<u64>) -> Result<OpenFiles, TooFew> {
+/// `limit` is what the system lets this process have, if it answers.
+fn decide(wanted: u64, limit: Option<u64>) -> Result<OpenFiles, TooFew> {
     match limit {
-        Ok(limit) if limit >= wanted => Ok(OpenFiles(limit)),
-        Ok(limit) => Err(TooFew { wanted, fit: Some(limit) }),
-        Err(_) => Err(TooFew { wanted, fit: None }),
+        Some(limit) if limit >= wanted => Ok(OpenFiles(limit)),
+        fit => Err(TooFew { wanted, fit }),
     }
 }
 
@@ -51,13 +51,13 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_high_enough_is_no_trouble() {
-        assert_eq!(decide(1_000, Ok(1_000)), Ok(OpenFiles(1_000)));
-        assert_eq!(decide(1_000, Ok(20_000)), Ok(OpenFiles(20_000)));
+        assert_eq!(decide(1_000, Some(1_000)), Ok(OpenFiles(1_000)));
+        assert_eq!(decide(1_000, Some(20_000)), Ok(OpenFiles(20_000)));
     }
 
     #[test]
     fn connections_that_do_not_fit_are_said_with_what_to_do() {
-        let error = decide(16_300, Ok(4_096)).unwrap_err();
+        let error = decide(16_300, Some(4_096)).unwrap_err();
         assert_eq!(error.fit, Some(4_096));
         let message = error.to_string();
         for part in ["16300", "4096", "ulimit -n 16300", "smtp-connections"] {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_system_that_refuses_is_said_too() {
-        let error = decide(16_300, Err(io::ErrorKind::PermissionDenied.into())).unwrap_err();
+        let error = decide(16_300, None).unwrap_err();
         assert_eq!(error, TooFew { wanted: 16_300, fit: None });
         assert!(error.to_string().contains("ulimit -n 16300"));
     }

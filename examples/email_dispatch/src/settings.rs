@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use clap::{Arg, Args};
+use clap::{Arg, Args, Command};
 
 use crate::{
     personal::Keys,
@@ -169,8 +169,16 @@ pub fn environment_name(setting: &str) -> String {
     }
 }
 
-/// Makes the definition of a setting, which has an id and a meaning, an option of every command.
-pub(crate) fn option(arg: Arg) -> Arg {
+/// Makes each setting of a command, which has an id and a meaning, an option of all its commands.
+pub(crate) fn as_options(command: Command) -> Command {
+    let mut position = 0;
+    command.mut_args(|arg| {
+        position += 1;
+        option(arg).display_order(position)
+    })
+}
+
+fn option(arg: Arg) -> Arg {
     /// Those that a newcomer asks for: `-h` shows them, `--help` shows all.
     const FIRST: [&str; 8] = [
         "config",
@@ -184,9 +192,17 @@ pub(crate) fn option(arg: Arg) -> Arg {
     ];
     let name = arg.get_id().to_string();
     let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let help = format!("{meaning} [env: {}]", environment_name(&name));
+    let mut details = format!("[env: {}]", environment_name(&name));
+    if let Some(default) = arg.get_default_values().first().filter(|default| !default.is_empty()) {
+        details += &format!(" [default: {}]", default.to_string_lossy());
+    }
     let is_first = FIRST.contains(&name.as_str());
-    arg.long(name).global(true).hide_short_help(!is_first).help(help)
+    arg.long(name)
+        .global(true)
+        .hide_short_help(!is_first)
+        .hide_default_value(true)
+        .help(format!("{meaning} {details}"))
+        .long_help(format!("{meaning}\n{details}"))
 }
 
 /// One thing that is wrong with the settings.

@@ -4,8 +4,11 @@ use std::{fmt::Display, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Settings, value::Address};
-use crate::store::Store;
+use super::{
+    Settings,
+    value::{Address, shown},
+};
+use crate::store::{Store, StoreError};
 
 /// By how much the clocks of processes may differ.
 const CLOCKS: Duration = Duration::from_secs(10);
@@ -79,8 +82,8 @@ impl Settings {
             "must be three numbers from 1 to 1000: with a share of 0 a priority would starve".into()
         });
         let drain = consumer.drain_time_limit;
-        require(broken, drain < LONGEST_SILENCE, "consumer-drain-time-limit", Some(format!("{drain:?}")), || {
-            format!("must be less than {LONGEST_SILENCE:?}, after which Kafka takes the process for dead")
+        require(broken, drain < LONGEST_SILENCE, "consumer-drain-time-limit", Some(shown(drain)), || {
+            format!("must be less than {}, after which Kafka takes the process for dead", shown(LONGEST_SILENCE))
         });
     }
 
@@ -97,18 +100,24 @@ impl Settings {
         if let Some(url) = &database.url
             && let Err(error) = Store::check_address(url.expose(), &database.store())
         {
-            broken.push(("database-url", Some(url.to_string()), error.to_string()));
+            let rule = match error {
+                StoreError::Address(rule) => rule,
+                other => other.to_string(),
+            };
+            broken.push(("database-url", Some(url.to_string()), rule));
         }
         let limit = self.smtp.time_limit.max(self.second_protection().time_limit);
         let least = limit.saturating_add(CLOCKS);
         let lease = database.lease;
-        require(broken, lease >= least, "ledger-lease", Some(format!("{lease:?}")), || {
+        require(broken, lease >= least, "ledger-lease", Some(shown(lease)), || {
             format!(
-                "must be at least {least:?}: smtp-time-limit and {CLOCKS:?} by which clocks differ, or else a mail that is \
-                 being sent could be taken over"
+                "must be at least {}: the longest smtp-time-limit, and {} by which clocks differ, or else a mail that is \
+                 being sent could be taken over",
+                shown(least),
+                shown(CLOCKS),
             )
         });
-        lasts(broken, "ledger-lease", lease);
+        no_longer_than_a_year(broken, "ledger-lease", lease);
     }
 
     fn check_mail(&self, broken: &mut Vec<Broken>) {
@@ -198,8 +207,8 @@ impl Settings {
             broken.push(("log-filter", Some(self.log.filter.clone()), error.to_string()));
         }
         let (limit, drain) = (self.shutdown.time_limit, self.consumer.drain_time_limit);
-        require(broken, limit >= drain, "shutdown-time-limit", Some(format!("{limit:?}")), || {
-            format!("must be at least consumer-drain-time-limit, {drain:?}, which is part of it")
+        require(broken, limit >= drain, "shutdown-time-limit", Some(shown(limit)), || {
+            format!("must be at least consumer-drain-time-limit, {}, which is part of it", shown(drain))
         });
         no_longer_than_a_year(broken, "shutdown-time-limit", limit);
         within(broken, "demo-requests", self.demonstration.requests, 1, 1_000_000);
@@ -225,17 +234,17 @@ fn within<T: PartialOrd + Display + Copy>(broken: &mut Vec<Broken>, name: &'stat
 
 fn lasts(broken: &mut Vec<Broken>, name: &'static str, time: Duration) {
     let rule = || "must be longer than no time".to_owned();
-    require(broken, !time.is_zero(), name, Some(format!("{time:?}")), rule);
+    require(broken, !time.is_zero(), name, Some(shown(time)), rule);
     no_longer_than_a_year(broken, name, time);
 }
 
 fn no_longer_than_a_year(broken: &mut Vec<Broken>, name: &'static str, time: Duration) {
-    require(broken, time <= LONGEST, name, Some(format!("{time:?}")), || "must be at most a year".to_owned());
+    require(broken, time <= LONGEST, name, Some(shown(time)), || "must be at most a year".to_owned());
 }
 
 fn longer(broken: &mut Vec<Broken>, (name, time): (&'static str, Duration), than: Duration, what: &str) {
-    let rule = || format!("must be longer than {than:?}, {what}");
-    require(broken, time > than, name, Some(format!("{time:?}")), rule);
+    let rule = || format!("must be longer than {}, {what}", shown(than));
+    require(broken, time > than, name, Some(shown(time)), rule);
     no_longer_than_a_year(broken, name, time);
 }
 

@@ -20,7 +20,7 @@ pub struct Kafka {
     #[arg(id = "kafka-brokers", value_name = "HOST:PORT,..")]
     pub brokers: Option<String>,
     /// What the names of all topics begin with.
-    #[arg(id = "kafka-topic-prefix", value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(id = "kafka-topic-prefix", value_name = "TEXT", default_value = "")]
     pub topic_prefix: String,
     /// What the names of all consumer groups begin with. Processes of one group share the work.
     #[arg(id = "kafka-group", value_name = "NAME", default_value = "email-dispatch")]

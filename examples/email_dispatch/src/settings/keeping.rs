@@ -17,8 +17,7 @@ const GUARANTEES: &[(&str, Guarantee)] =
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Database")]
 pub struct Database {
-    /// The database, postgres://user:password@host/name or sqlite:file. A password is better in the environment or a
-    /// file. Without: an SQLite file in the data folder.
+    /// The database, postgres://user:password@host/name or sqlite:file. Without: an SQLite file in the data folder.
     #[arg(id = "database-url", value_name = "URL")]
     pub url: Option<Address>,
     /// Connections for reading, next to the one that writes.
@@ -80,8 +79,8 @@ impl Database {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Keys and folders")]
 pub struct Files {
-    /// A file of the keys that encrypt addresses: the first encrypts, all decrypt. One is made by
-    /// `openssl rand -base64 32`. The keys themselves can be in EMAIL_DISPATCH_KEYS. Without: a random key.
+    /// A file of the keys that encrypt addresses: the first encrypts, all decrypt. One is made by: openssl rand -base64
+    /// 32. Or put them into the variable EMAIL_DISPATCH_KEYS. Without: a random key.
     #[arg(id = "keys-file", value_name = "FILE")]
     pub keys: Option<PathBuf>,
     /// The folder of the SQLite file, made if missing. Without: a temporary one, gone with the process.

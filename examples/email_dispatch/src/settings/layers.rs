@@ -8,7 +8,7 @@ use clap::{
 };
 use toml::{Table, Value};
 
-use super::{Fault, Settings, environment_name, option};
+use super::{Fault, Settings, as_options, environment_name};
 
 /// The values of the file, under those of the environment, each read once already; and what is wrong with the others.
 pub(crate) struct Layers {
@@ -130,7 +130,7 @@ impl Layers {
 
 /// All settings, without the commands.
 fn definitions() -> Command {
-    Settings::augment_args(Command::new("settings")).no_binary_name(true).disable_help_flag(true).mut_args(option)
+    as_options(Settings::augment_args(Command::new("settings"))).no_binary_name(true).disable_help_flag(true)
 }
 
 /// The values of nested tables, with dots in their names.

@@ -15,8 +15,8 @@ use crate::{delivery::Protection, route::RetryRules};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Mail servers")]
 pub struct Smtp {
-    /// The mail server, smtp://user:password@host:587 (with STARTTLS) or smtps://… (with TLS from the beginning). A
-    /// password is better in the environment or a file. Without: two mail servers in this process.
+    /// The mail server, smtp://user:password@host:587 (STARTTLS) or smtps://… (TLS from the beginning). Without: two mail
+    /// servers in this process.
     #[arg(id = "smtp-url", value_name = "URL")]
     pub url: Option<Address>,
     /// Whom mails come from.
@@ -94,8 +94,8 @@ pub struct SecondSmtp {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "SMS gateway")]
 pub struct Sms {
-    /// The gateway, http://… or https://…, which is asked when no mail server could. Without: one in this process, from
-    /// which nothing reaches a phone.
+    /// The gateway for what no mail server takes, http://… or https://…. Without: one in this process, from which nothing
+    /// reaches a phone.
     #[arg(id = "sms-url", value_name = "URL")]
     pub url: Option<Address>,
     /// How long its answer may take.

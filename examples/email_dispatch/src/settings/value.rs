@@ -13,6 +13,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a time with its unit, such as 500ms, 10s or 2m".to_owned())
 }
 
+/// A time as [`duration`] reads it.
+pub(super) fn shown(time: Duration) -> String {
+    jiff::SignedDuration::try_from(time).map_or_else(|_| format!("{time:?}"), |time| format!("{time:#}"))
+}
+
 /// One of some words, each with what it stands for.
 pub(crate) fn one_of<T: Copy + Send + Sync + 'static>(
     words: &'static [(&'static str, T)],

@@ -10,7 +10,6 @@ mod dispatch;
 mod database;
 mod http;
 mod consumer;
-mod dispatch;
 #[path = "../support/database.rs"]
 #[path = "../support/kafka.rs"]
 mod kafka;
@@ -19,6 +18,7 @@ mod record;
 mod request;
 mod route;
 mod sms;
+mod settings;
 mod store;
 mod template;
 mod timeline;
