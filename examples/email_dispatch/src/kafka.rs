@@ -68,7 +68,8 @@ impl KafkaSettings {
         Self {
             brokers,
             replication: 1,
-            session_timeout: Duration::from_secs(2),
+            // It lets the first member of a group wait for 3 s, and forgets a member that waits for longer than this.
+            session_timeout: Duration::from_secs(4),
             message_timeout: Duration::from_secs(3),
             commit_interval: Duration::from_millis(200),
             fetch_wait: Duration::from_millis(20),

@@ -7,7 +7,6 @@ use email_dispatch::{
     commands,
     limits::raise_open_files,
     logging,
-    settings::Settings,
     stage::Failure,
 };
 
@@ -19,7 +18,7 @@ fn main() -> ExitCode {
             return ExitCode::from(stop.exit_code());
         }
     };
-    if let Err(error) = prepare(&cli.settings) {
+    if let Err(error) = prepare(&cli) {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
@@ -39,8 +38,12 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 }
 
 /// What comes before anything starts.
-fn prepare(settings: &Settings) -> Result<(), String> {
-    logging::init(settings.log.format, &settings.log.filter, std::io::stderr)?;
+fn prepare(cli: &Cli) -> Result<(), String> {
+    let settings = &cli.settings;
+    // The demonstration and the scenario break things on purpose, and show what comes of it themselves.
+    let is_shown = matches!(cli.task, None | Some(Task::Scenario));
+    let filter = settings.log.filter.as_deref().unwrap_or(if is_shown { "off" } else { "info" });
+    logging::init(settings.log.format, filter, std::io::stderr)?;
     raise_open_files(settings.open_files()).map_err(|error| error.to_string())?;
     Ok(())
 }

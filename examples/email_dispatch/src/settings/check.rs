@@ -203,8 +203,10 @@ impl Settings {
         within(broken, "request-attachments", self.requests.attachments, 0, 1_000);
         address(broken, "alerts-webhook", self.alerts.webhook.as_ref(), &["http", "https"]);
         no_longer_than_a_year(broken, "alerts-quiet", self.alerts.quiet);
-        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
-            broken.push(("log-filter", Some(self.log.filter.clone()), error.to_string()));
+        if let Some(filter) = &self.log.filter
+            && let Err(error) = EnvFilter::try_new(filter)
+        {
+            broken.push(("log-filter", Some(filter.clone()), error.to_string()));
         }
         let (limit, drain) = (self.shutdown.time_limit, self.consumer.drain_time_limit);
         require(broken, limit >= drain, "shutdown-time-limit", Some(shown(limit)), || {

@@ -34,7 +34,7 @@ pub struct Kafka {
     /// How many copies of each partition; -1 leaves it to the cluster.
     #[arg(id = "kafka-replication", value_name = "NUMBER", default_value_t = -1, allow_negative_numbers = true)]
     pub replication: i32,
-    /// After which silence other processes take over this one's partitions. Default: 45s, embedded 2s.
+    /// After which silence other processes take over this one's partitions. Default: 45s, embedded 4s.
     #[arg(id = "kafka-session-timeout", value_name = "TIME", value_parser = duration)]
     pub session_timeout: Option<Duration>,
     /// How long a record may take to be acknowledged. Default: 30s, embedded 3s.

@@ -39,9 +39,10 @@ pub struct Log {
         value_parser = one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
     )]
     pub format: LogFormat,
-    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug.
-    #[arg(id = "log-filter", value_name = "FILTER", default_value = "info")]
-    pub filter: String,
+    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default: info, and nothing of the
+    /// demonstration and the scenario.
+    #[arg(id = "log-filter", value_name = "FILTER")]
+    pub filter: Option<String>,
 }
 
 /// How lines of the log are written.
