@@ -2,5 +2,9 @@
 //! speak the real protocols, over real connections, and can be told to fail.
 
 mod broker;
+mod sms_gateway;
 
-pub use self::broker::Broker;
+pub use self::{
+    broker::Broker,
+    sms_gateway::{SmsGateway, SmsMood},
+};

@@ -4,8 +4,10 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod http;
 mod personal;
 mod request;
 mod route;
+mod sms;
 mod store;
 mod template;
