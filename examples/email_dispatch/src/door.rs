@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::{
-    kafka::publisher::Waker,
     personal::Keys,
     record::{Headers, Record, Topic},
     request::{Fault, Faults, Intake, Origin},
@@ -20,13 +21,13 @@ pub struct Door {
     keys: Keys,
     outbox: Outbox,
     clock: WallClock,
-    publisher: Waker,
+    publisher: Arc<Notify>,
 }
 
 impl Door {
     /// A door to this outbox. `keys` are those of the intake; `publisher` is woken when there is something to publish.
     #[must_use]
-    pub fn new(intake: Intake, keys: Keys, outbox: Outbox, clock: WallClock, publisher: Waker) -> Self {
+    pub fn new(intake: Intake, keys: Keys, outbox: Outbox, clock: WallClock, publisher: Arc<Notify>) -> Self {
         Self { intake: Arc::new(intake), keys, outbox, clock, publisher }
     }
 
@@ -57,12 +58,12 @@ impl Door {
     /// accepted once.
     ///
     /// # Cancel safety
-    /// As after an error.
+    /// As after an error, and the publisher is not woken: it has to look by itself from time to time.
     pub async fn accept(&self, requests: Vec<Passed>) -> Result<Vec<Accepted>, StoreError> {
         let accepted = self.outbox.accept(requests).await;
         // After an error too: what was written down before it is to be published.
         if accepted.as_ref().map_or(true, |accepted| accepted.contains(&Accepted::New)) {
-            self.publisher.wake();
+            self.publisher.notify_one();
         }
         accepted
     }

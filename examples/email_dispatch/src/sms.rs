@@ -23,8 +23,8 @@ use crate::{personal::Phone, web_client};
 mod answer;
 mod text;
 
-pub use self::text::text_of;
 use self::answer::{failure, silence};
+pub use self::text::text_of;
 
 /// What came of one attempt.
 type Attempt = Result<(), Error<SmsError>>;
@@ -269,7 +269,11 @@ fn decide(attempt: &Attempt) -> Decision {
         Err(Error::Inner(SmsError::Permanent { .. })) => Decision::Stop,
         Err(Error::Inner(SmsError::Transient { status: Some(300..=399 | 401 | 403), .. })) => Decision::Stop,
         Err(Error::Inner(SmsError::Transient { retry_after: Some(wait), .. })) => {
-            if *wait > SHORT_WAIT { Decision::Stop } else { Decision::RetryAfter(*wait) }
+            if *wait > SHORT_WAIT {
+                Decision::Stop
+            } else {
+                Decision::RetryAfter(*wait)
+            }
         }
         other => Decision::of(other),
     }

@@ -50,10 +50,7 @@ impl Shown {
 }
 
 pub(super) fn routes(breakers: Arc<[CircuitBreaker]>) -> Router {
-    Router::new()
-        .route("/circuit-breaker", get(all))
-        .route("/circuit-breaker/{name}", get(named))
-        .with_state(breakers)
+    Router::new().route("/circuit-breaker", get(all)).route("/circuit-breaker/{name}", get(named)).with_state(breakers)
 }
 
 async fn all(State(breakers): State<Arc<[CircuitBreaker]>>) -> Json<Vec<Shown>> {

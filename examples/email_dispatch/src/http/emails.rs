@@ -19,7 +19,7 @@ use super::{HttpSettings, closing, trouble};
 use crate::{
     door::Door,
     personal::mask_text,
-    request::Fault,
+    request::{Fault, Faults},
     store::{Accepted, Intake, Ledger, Row, StoreError},
 };
 
@@ -46,6 +46,14 @@ struct Answer {
     status: &'static str,
 }
 
+/// Why nothing was accepted.
+enum Refusal {
+    Faulty(StatusCode, Vec<Found>),
+    Unread(StatusCode, &'static str),
+    /// Or something was; by these ids it can be asked for again.
+    Database(StoreError, Vec<Uuid>),
+}
+
 /// Accepts one request or a list of them. Of a list either all are accepted or, if one is faulty, none.
 ///
 /// * 202 when something is new, 200 when all was known: `{"id", "status"}`, for a list in its order. The status of what
@@ -58,28 +66,31 @@ pub(super) async fn post(State(emails): State<Emails>, request: Request) -> Resp
         let body = emails.body(request).await?;
         emails.accept(&body).await
     };
-    accepted.await.unwrap_or_else(|refusal| refusal)
+    accepted.await.unwrap_or_else(|refusal| emails.answer(refusal))
 }
 
 impl Emails {
-    async fn body(&self, request: Request) -> Result<Bytes, Response> {
+    async fn body(&self, request: Request) -> Result<Bytes, Refusal> {
         if let Some(other) = other_type(request.headers()) {
             let fault = fault("Content-Type", other, "must be application/json");
-            return Err(closing(faulty(StatusCode::UNSUPPORTED_MEDIA_TYPE, vec![fault])));
+            return Err(Refusal::Faulty(StatusCode::UNSUPPORTED_MEDIA_TYPE, vec![fault]));
         }
         match timeout(self.settings.read_time, Bytes::from_request(request, &())).await {
             Ok(Ok(body)) => Ok(body),
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(closing(self.too_large())),
-            Ok(Err(rejection)) => Err(closing(trouble(rejection.status(), "the body could not be read"))),
-            Err(_) => Err(closing(trouble(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))),
+            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(self.too_large()),
+            Ok(Err(rejection)) => Err(Refusal::Unread(rejection.status(), "the body could not be read")),
+            Err(_) => Err(Refusal::Unread(StatusCode::REQUEST_TIMEOUT, "the body came too slowly")),
         }
     }
 
-    async fn accept(&self, body: &[u8]) -> Result<Response, Response> {
+    async fn accept(&self, body: &[u8]) -> Result<Response, Refusal> {
         let is_list = body.trim_ascii_start().starts_with(b"[");
         let requests = if is_list { self.read_list(body) } else { self.read_one(body) }?;
         let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
-        let accepted = self.door.accept(requests).await.map_err(|error| self.away(&error, &ids))?;
+        let accepted = match self.door.accept(requests).await {
+            Ok(accepted) => accepted,
+            Err(error) => return Err(Refusal::Database(error, ids)),
+        };
         let status = if accepted.contains(&Accepted::New) { StatusCode::ACCEPTED } else { StatusCode::OK };
         let mut answers = ids.into_iter().zip(accepted).map(|(id, accepted)| Answer {
             id,
@@ -94,54 +105,57 @@ impl Emails {
         })
     }
 
-    fn read_one(&self, body: &[u8]) -> Result<Vec<Intake>, Response> {
+    fn read_one(&self, body: &[u8]) -> Result<Vec<Intake>, Refusal> {
         if body.len() > self.settings.limits.request {
             return Err(self.too_large());
         }
-        match self.door.read(body) {
-            Ok(request) => Ok(vec![request]),
-            Err(faults) => {
-                let found = faults.faults.into_iter().map(|fault| Found { index: None, fault });
-                Err(faulty(StatusCode::BAD_REQUEST, found.collect()))
-            }
-        }
+        let faulty = |faults: Faults| {
+            let found = faults.faults.into_iter().map(|fault| Found { index: None, fault });
+            Refusal::Faulty(StatusCode::BAD_REQUEST, found.collect())
+        };
+        self.door.read(body).map(|request| vec![request]).map_err(faulty)
     }
 
-    fn read_list(&self, body: &[u8]) -> Result<Vec<Intake>, Response> {
+    fn read_list(&self, body: &[u8]) -> Result<Vec<Intake>, Refusal> {
         let most = self.settings.list;
-        let refuse = |value, rule| Err(faulty(StatusCode::BAD_REQUEST, vec![fault("request", value, rule)]));
+        let refuse =
+            |value, rule: String| Refusal::Faulty(StatusCode::BAD_REQUEST, vec![fault("request", value, rule)]);
         if body.len() > self.settings.list_bytes {
             return Err(self.too_large());
         }
-        let list: Vec<&RawValue> = match serde_json::from_slice(body) {
-            Ok(list) => list,
-            Err(error) => return refuse(String::new(), &format!("must be JSON: {error}")),
-        };
+        let list: Vec<&RawValue> =
+            serde_json::from_slice(body).map_err(|error| refuse(String::new(), format!("must be JSON: {error}")))?;
         if list.is_empty() || list.len() > most {
-            return refuse(format!("{} requests", list.len()), &format!("must be 1 to {most} requests"));
+            return Err(refuse(format!("{} requests", list.len()), format!("must be 1 to {most} requests")));
         }
-        let (mut passed, mut faults) = (Vec::with_capacity(list.len()), Vec::new());
+        let (mut passed, mut found) = (Vec::with_capacity(list.len()), Vec::new());
         for (index, json) in list.into_iter().enumerate() {
             match self.door.read(json.get().as_bytes()) {
                 Ok(request) => passed.push(request),
-                Err(found) => {
-                    faults.extend(found.faults.into_iter().map(|fault| Found { index: Some(index), fault }));
+                Err(faults) => {
+                    found.extend(faults.faults.into_iter().map(|fault| Found { index: Some(index), fault }));
                 }
             }
         }
-        if faults.is_empty() { Ok(passed) } else { Err(faulty(StatusCode::BAD_REQUEST, faults)) }
+        if found.is_empty() { Ok(passed) } else { Err(Refusal::Faulty(StatusCode::BAD_REQUEST, found)) }
     }
 
-    fn too_large(&self) -> Response {
+    fn too_large(&self) -> Refusal {
         let HttpSettings { limits, list_bytes, .. } = &*self.settings;
         let rule = format!("must be at most {} bytes, and a list at most {list_bytes}", limits.request);
-        faulty(StatusCode::PAYLOAD_TOO_LARGE, vec![fault("request", String::new(), &rule)])
+        Refusal::Faulty(StatusCode::PAYLOAD_TOO_LARGE, vec![fault("request", String::new(), rule)])
     }
 
-    fn away(&self, error: &StoreError, ids: &[Uuid]) -> Response {
-        let (status, log) = database_trouble(error);
-        let answer = (status, Json(json!({ "error": log, "ids": ids }))).into_response();
-        self.ask_again(answer)
+    fn answer(&self, refusal: Refusal) -> Response {
+        match refusal {
+            Refusal::Faulty(StatusCode::BAD_REQUEST, faults) => faulty(StatusCode::BAD_REQUEST, &faults),
+            Refusal::Faulty(status, faults) => closing(faulty(status, &faults)),
+            Refusal::Unread(status, error) => closing(trouble(status, error)),
+            Refusal::Database(error, ids) => {
+                let (status, error) = database_trouble(&error);
+                self.ask_again((status, Json(json!({ "error": error, "ids": ids }))).into_response())
+            }
+        }
     }
 
     /// Says after how long, if asking again is of use.
@@ -157,7 +171,7 @@ impl Emails {
 /// What became of a request: 200 with its row, 404 if nobody knows it.
 pub(super) async fn status(State(emails): State<Emails>, Path(id): Path<String>) -> Response {
     let Ok(id) = Uuid::parse_str(&id) else {
-        return faulty(StatusCode::BAD_REQUEST, vec![fault("id", String::new(), "must be a UUID")]);
+        return faulty(StatusCode::BAD_REQUEST, &[fault("id", String::new(), "must be a UUID")]);
     };
     match emails.ledger.find(id).await {
         Ok(Some(row)) => Json(Shown::of(row)).into_response(),
@@ -209,12 +223,12 @@ fn other_type(headers: &HeaderMap) -> Option<String> {
     (!is_json).then(|| mask_text(&said.chars().take(100).collect::<String>()))
 }
 
-fn fault(field: &str, value: String, rule: &str) -> Found {
-    let fault = Fault { field: field.to_owned(), value, rule: rule.to_owned() };
+fn fault(field: &str, value: String, rule: impl Into<String>) -> Found {
+    let fault = Fault { field: field.to_owned(), value, rule: rule.into() };
     Found { index: None, fault }
 }
 
-fn faulty(status: StatusCode, faults: Vec<Found>) -> Response {
+fn faulty(status: StatusCode, faults: &[Found]) -> Response {
     (status, Json(json!({ "faults": faults }))).into_response()
 }
 

@@ -73,10 +73,7 @@ mod tests {
         let to = Phone::parse("+4930123").unwrap();
         let said = "{ \"error\": \"4930123 (+4930123) of a@b.example is bad\", \n\"text\": \"your code is 42\" }";
         let kept = without_personal(said, &to, "your code is 42");
-        assert_eq!(
-            kept,
-            "{ \"error\": \"***** (+49*****23) of a***@b***.example is bad\", \"text\": \"…\" }"
-        );
+        assert_eq!(kept, "{ \"error\": \"***** (+49*****23) of a***@b***.example is bad\", \"text\": \"…\" }");
     }
 
     #[test]

@@ -305,10 +305,7 @@ async fn a_reason_comes_back_masked() {
     let failed = Finish::Failed { reason: "550 no ada@example.com here".to_owned() };
     assert_eq!(served.ledger.finish(&claim, failed, Vec::new()).await.unwrap(), Written::Yes);
     let row = served.get(&format!("/emails/{ID}")).await.json;
-    assert_eq!(
-        (&row["status"], &row["reason"]),
-        (&json!("FAILED"), &json!("550 no a***@e***.com here"))
-    );
+    assert_eq!((&row["status"], &row["reason"]), (&json!("FAILED"), &json!("550 no a***@e***.com here")));
 }
 
 #[tokio::test]
@@ -348,6 +345,15 @@ async fn without_a_database_a_status_is_to_be_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_database_that_will_not_change_its_mind_is_not_to_be_asked_again() {
+    let served = served().await;
+    served.database.stranger().await.execute("ALTER TABLE outbox RENAME TO elsewhere").await.unwrap();
+    let answer = served.post(request(json!({}))).await;
+    assert_eq!((answer.status, answer.retry_after), (500, None));
+    assert_eq!(answer.json, json!({ "error": "the database refused", "ids": [ID] }));
+}
+
+#[tokio::test]
 async fn nothing_personal_comes_back_or_is_logged() {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -375,7 +381,7 @@ async fn nothing_personal_comes_back_or_is_logged() {
     faulty["id"] = json!("ada@example.com");
     faulty["kind"] = json!("+491701234567");
     faulty["template"] = json!("ada@example.com");
-    for fields in [personal.clone(), personal.clone(), faulty, json!({ "to": "ada@example.com@example.com" })] {
+    for fields in [personal.clone(), personal.clone(), faulty, json!({ "to": "ada@exam ple.com" })] {
         said += &served.post(request(fields)).await.text;
     }
     let kind = Some("text/ada@example.com");
@@ -462,7 +468,8 @@ async fn without_its_database_a_service_is_alive_and_not_ready() {
 #[tokio::test]
 async fn a_part_that_is_not_needed_is_down_and_the_service_ready() {
     let served = served_with(|app| {
-        app.health = Health::new(vec![Check::new("kafka", || async { Component::down("no broker") })], CancellationToken::new());
+        app.health =
+            Health::new(vec![Check::new("kafka", || async { Component::down("no broker") })], CancellationToken::new());
     })
     .await;
     let health = served.get("/actuator/health").await;
@@ -579,6 +586,14 @@ async fn a_request_under_way_is_answered_before_serving_ends() {
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     timeout(Duration::from_secs(10), served.serving).await.unwrap().unwrap();
     assert!(TcpStream::connect(&served.address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_hold_the_end_of_serving_up() {
+    let served = served().await;
+    served.get("/circuit-breaker").await;
+    served.stop.cancel();
+    timeout(Duration::from_secs(10), served.serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]

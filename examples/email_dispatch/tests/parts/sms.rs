@@ -1,15 +1,16 @@
 //! The SMS gateway, asked through real connections.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use email_dispatch::{
     embedded::{SmsGateway as Embedded, SmsMood},
     personal::Phone,
     sms::{BadSms, SmsError, SmsGateway, SmsSettings},
+    web_client,
 };
 use resile::{Clock, Rejected, circuit_breaker::State};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use uuid::Uuid;
 
 const TEXT: &str = "Your code: It is 42.";
@@ -39,6 +40,20 @@ async fn sent_in(mood: SmsMood) -> (Result<(), SmsError>, resile::circuit_breake
     let gateway = SmsGateway::new(&once(embedded.url(), &Clock::manual().clock())).unwrap();
     let sent = gateway.send(id(1), &number(), TEXT).await;
     (sent, gateway.breaker().metrics())
+}
+
+/// Lets a message go its way until something has come to pass.
+async fn until<F: Future<Output: std::fmt::Debug>>(mut sending: Pin<&mut F>, condition: impl Fn() -> bool) {
+    let passed = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        sent = &mut sending => panic!("{sent:?}"),
+        () = passed => {}
+    }
 }
 
 #[tokio::test]
@@ -147,10 +162,17 @@ async fn a_message_whose_answer_was_lost_is_one_sms() {
 #[tokio::test]
 async fn a_message_sent_again_after_a_time_out_is_one_sms() {
     let embedded = Embedded::start().await.unwrap();
-    let settings = SmsSettings { time_limit: Duration::from_secs(1), ..hasty(embedded.url()) };
-    let gateway = SmsGateway::new(&settings).unwrap();
+    let clock = Clock::manual();
+    let gateway = SmsGateway::new(&SmsSettings { clock: clock.clock(), ..hasty(embedded.url()) }).unwrap();
     embedded.script([SmsMood::Slow(Duration::from_secs(3_600))]);
-    gateway.send(id(1), &number(), TEXT).await.unwrap();
+    let to = number();
+    let sending = gateway.send(id(1), &to, TEXT);
+    tokio::pin!(sending);
+    until(sending.as_mut(), || embedded.sent() == 1).await;
+    clock.advance(Duration::from_secs(10));
+    until(sending.as_mut(), || clock.next_wake().is_some_and(|wait| wait < Duration::from_secs(1))).await;
+    clock.advance(Duration::from_secs(1));
+    sending.await.unwrap();
     assert_eq!((embedded.requests(), embedded.repeated(), embedded.sent()), (2, 1, 1));
     assert_eq!(gateway.breaker().metrics().failed_calls, 1);
 }
@@ -215,20 +237,26 @@ async fn a_gateway_s_short_wait_is_waited_out() {
     let to = number();
     let sending = gateway.send(id(1), &to, TEXT);
     tokio::pin!(sending);
-    // Turns the runtime until the retry waits for the clock.
-    let waits = async {
-        while embedded.requests() < 1 || clock.next_wake().is_none_or(|wait| wait > Duration::from_secs(2)) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        sent = &mut sending => panic!("{sent:?}"),
-        () = waits => {}
-    }
+    let waits = || clock.next_wake().is_some_and(|wait| wait <= Duration::from_secs(2));
+    until(sending.as_mut(), waits).await;
     assert_eq!(clock.next_wake(), Some(Duration::from_secs(2)));
     clock.advance(Duration::from_secs(2));
     sending.await.unwrap();
     assert_eq!((embedded.requests(), embedded.sent()), (2, 1));
+}
+
+#[tokio::test]
+async fn the_embedded_gateway_takes_no_message_without_a_key_or_a_number() {
+    let embedded = Embedded::start().await.unwrap();
+    let client = web_client::for_url(&embedded.url().parse().unwrap()).build().unwrap();
+    let message = serde_json::json!({ "to": "+491701234567", "text": TEXT });
+    let without_key = client.post(embedded.url()).json(&message).send().await.unwrap();
+    let key = ("Idempotency-Key", id(1).to_string());
+    let without_number = client.post(embedded.url()).header(key.0, &key.1).body("{}").send().await.unwrap();
+    assert_eq!((without_key.status().as_u16(), without_number.status().as_u16()), (400, 400));
+    let elsewhere = client.post(format!("{}/more", embedded.url())).header(key.0, &key.1).json(&message).send();
+    assert_eq!(elsewhere.await.unwrap().status(), 404);
+    assert_eq!((embedded.requests(), embedded.sent()), (0, 0));
 }
 
 #[tokio::test]
@@ -253,19 +281,10 @@ async fn so_many_messages_are_under_way_and_the_next_waits_for_half_of_its_time(
     let to = number();
     let (first, second) = (gateway.send(id(1), &to, TEXT), gateway.send(id(2), &to, TEXT));
     tokio::pin!(first, second);
-    let asked = async {
-        while embedded.requests() < 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        sent = &mut first => panic!("{sent:?}"),
-        sent = &mut second => panic!("{sent:?}"),
-        () = asked => {}
-    }
+    until(first.as_mut(), || embedded.requests() == 1).await;
+    until(second.as_mut(), || clock.next_wake() == Some(Duration::from_secs(5))).await;
     clock.advance(Duration::from_secs(5));
-    let refused = second.await.unwrap_err();
+    let refused = timeout(Duration::from_secs(10), second).await.expect("a refusal").unwrap_err();
     assert!(matches!(refused, SmsError::Refused(Rejected::BulkheadFull(_))), "{refused:?}");
     assert_eq!((gateway.breaker().metrics().failed_calls, embedded.requests()), (0, 1));
 }
