@@ -37,7 +37,7 @@ use email_dispatch::{
 };
 use rdkafka::{
     ClientConfig,
-    producer::{BaseRecord, Producer, ThreadedProducer, DefaultProducerContext},
+    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
 
 /// One run.
@@ -97,11 +97,8 @@ async fn measure(run: &Run) {
     if !run.takes.is_zero() {
         server.set(MailFault::SlowEndOfData(run.takes)).await;
     }
-    let protection = Protection {
-        connections: run.in_flight as u32,
-        slow: Duration::from_secs(10),
-        ..Protection::default()
-    };
+    let protection =
+        Protection { connections: run.in_flight as u32, slow: Duration::from_secs(10), ..Protection::default() };
     let name = "primary-smtp";
     let database = format!("sqlite:{}", folder.path().join("bench.db").display());
     let store = Store::connect(&database, StoreSettings::default(), WallClock::system()).await.unwrap();

@@ -82,8 +82,7 @@ impl Account {
     /// Whether nothing is lost, doubled, or left to do, and the sums are right.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        let ended =
-            self.primary + self.secondary + self.sms + self.given_up + self.dead_lettered + self.unknown;
+        let ended = self.primary + self.secondary + self.sms + self.given_up + self.dead_lettered + self.unknown;
         self.lost.is_empty() && self.doubles.is_empty() && self.unfinished == 0 && ended == self.accepted
     }
 }

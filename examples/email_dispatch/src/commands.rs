@@ -1,5 +1,10 @@
 //! What the program does, a function for each command.
 
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
 mod demonstrate;
 mod look;
 mod produce;
@@ -13,3 +18,8 @@ pub use self::{
     scenario::scenario,
     serve::serve,
 };
+
+/// Prints a line. That nobody reads it any more, as behind `| head`, is no trouble.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

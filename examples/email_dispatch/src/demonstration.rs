@@ -154,8 +154,9 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(embedded: &'a Embedded) -> Result<Self, Failure> {
-        let Embedded { broker: Some(broker), primary: Some(primary), secondary: Some(secondary), sms: Some(sms), .. } =
-            embedded
+        let Embedded {
+            broker: Some(broker), primary: Some(primary), secondary: Some(secondary), sms: Some(sms), ..
+        } = embedded
         else {
             return Err("the demonstration breaks what it talks to, so it runs on embedded parts alone".into());
         };

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::{
+    kafka::publisher::Waker,
     personal::Keys,
     record::{Headers, Record, Topic},
     request::{Fault, Faults, Intake, Origin},
@@ -21,13 +20,13 @@ pub struct Door {
     keys: Keys,
     outbox: Outbox,
     clock: WallClock,
-    publisher: Arc<Notify>,
+    publisher: Waker,
 }
 
 impl Door {
     /// A door to this outbox. `keys` are those of the intake; `publisher` is woken when there is something to publish.
     #[must_use]
-    pub fn new(intake: Intake, keys: Keys, outbox: Outbox, clock: WallClock, publisher: Arc<Notify>) -> Self {
+    pub fn new(intake: Intake, keys: Keys, outbox: Outbox, clock: WallClock, publisher: Waker) -> Self {
         Self { intake: Arc::new(intake), keys, outbox, clock, publisher }
     }
 
@@ -63,7 +62,7 @@ impl Door {
         let accepted = self.outbox.accept(requests).await;
         // After an error too: what was written down before it is to be published.
         if accepted.as_ref().map_or(true, |accepted| accepted.contains(&Accepted::New)) {
-            self.publisher.notify_one();
+            self.publisher.wake();
         }
         accepted
     }

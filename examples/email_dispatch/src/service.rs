@@ -18,8 +18,8 @@ use crate::{
     kafka::{
         KafkaFault, KafkaSettings,
         consumer::{Consumer, Lane, Progress},
-        publisher::{Publisher, PublisherSettings},
         make_topics,
+        publisher::{Publisher, PublisherSettings},
     },
     personal::Keys,
     record::Topic,
@@ -132,7 +132,8 @@ impl Service {
         let Parts { store, kafka, servers, sms, keys, templates, sender, alerts, backups, counters, clock, rules } =
             parts;
         let (ledger, outbox) = (store.ledger(rules.ledger.clone()), store.outbox());
-        let publisher = Publisher::start(outbox.clone(), ledger.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
+        let publisher =
+            Publisher::start(outbox.clone(), ledger.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
         let intake = Intake::new(keys.clone(), templates.clone(), rules.limits);
         let mut breakers = vec![publisher.breaker().clone()];
         breakers.extend(servers.breakers().cloned());
@@ -166,11 +167,7 @@ impl Service {
             dispatcher,
             Arc::clone(&consumers),
         )));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(
-            ledger.clone(),
-            rules.ledger.lease,
-            alerts.clone(),
-        )));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(ledger.clone(), rules.ledger.lease, alerts.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(measure(outbox.clone(), counters)));
         tasks.close();
         let (_watched, alerts) = (watched, alerts);

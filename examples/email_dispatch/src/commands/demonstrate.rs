@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::app;
+use super::{say, serve::app};
 use crate::{
     demonstration::{self, play},
     http,
@@ -51,6 +51,6 @@ pub async fn demonstrate(settings: Settings) -> Result<ExitCode, Failure> {
     let file = &settings.demonstration.svg;
     let drawn = recorder.finish().await.svg()?;
     tokio::fs::write(file, drawn).await.map_err(|error| format!("demo-svg {}: {error}", file.display()))?;
-    println!("\n{account}\ntime line: {}", file.display());
+    say(format_args!("\n{account}\ntime line: {}", file.display()));
     Ok(if account.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::say;
 use crate::{
     backup::{self, Backups},
     cli::{Dlt, Resolution, Unknown},
@@ -27,17 +28,19 @@ pub async fn dlt(settings: &Settings, task: Dlt) -> Result<(), Failure> {
         Dlt::List { limit } => {
             let letters = dead_letters::read(&kafka, &Wanted::default()).await?;
             for letter in letters.iter().rev().take(limit).rev() {
-                println!("{letter}");
+                say(letter);
             }
-            println!("{} dead letters", letters.len());
+            say(format_args!("{} dead letters", letters.len()));
         }
         Dlt::Replay { id, limit } => {
             let store = store(settings).await?;
             let letters = dead_letters::read(&kafka, &Wanted { limit, ids: id, reason: None }).await?;
             let replayed = dead_letters::replay(&ledger(settings, &store), &store.outbox(), &letters).await?;
-            replayed.reopened.iter().for_each(|id| println!("{id}  to be sent again"));
-            replayed.skipped.iter().for_each(|skipped| println!("{}/{}  {}", skipped.partition, skipped.offset, skipped.why));
-            println!("{} to be sent again, {} left alone", replayed.reopened.len(), replayed.skipped.len());
+            replayed.reopened.iter().for_each(|id| say(format_args!("{id}  to be sent again")));
+            for skipped in &replayed.skipped {
+                say(format_args!("{}/{}  {}", skipped.partition, skipped.offset, skipped.why));
+            }
+            say(format_args!("{} to be sent again, {} left alone", replayed.reopened.len(), replayed.skipped.len()));
             store.close().await;
         }
     }
@@ -50,7 +53,8 @@ pub async fn dlt(settings: &Settings, task: Dlt) -> Result<(), Failure> {
 /// What cannot be reached or read.
 pub async fn replay_files(settings: &Settings) -> Result<(), Failure> {
     let store = store(settings).await?;
-    let keys = settings.keys.as_ref().ok_or("the addresses in backups cannot be read without the keys: set keys-file")?;
+    let keys =
+        settings.keys.as_ref().ok_or("the addresses in backups cannot be read without the keys: set keys-file")?;
     let backups = Backups::open(&settings.files.backups).await?;
     let replayed = backup::replay(&backups, &ledger(settings, &store), &store.outbox(), keys).await?;
     for (what, ids) in [
@@ -60,10 +64,10 @@ pub async fn replay_files(settings: &Settings) -> Result<(), Failure> {
         ("on its way, the file is kept", &replayed.on_their_way),
         ("unknown, to be decided, the file is kept", &replayed.unknown),
     ] {
-        ids.iter().for_each(|id| println!("{id}  {what}"));
+        ids.iter().for_each(|id| say(format_args!("{id}  {what}")));
     }
-    replayed.faulty.iter().for_each(|fault| println!("{fault}"));
-    println!("{} to be sent", replayed.accepted.len() + replayed.reopened.len());
+    replayed.faulty.iter().for_each(say);
+    say(format_args!("{} to be sent", replayed.accepted.len() + replayed.reopened.len()));
     store.close().await;
     if replayed.faulty.is_empty() { Ok(()) } else { Err("not every backup could be read".into()) }
 }
@@ -80,9 +84,9 @@ pub async fn unknown(settings: &Settings, task: Unknown) -> Result<(), Failure> 
             let rows = ledger.list(Status::Unknown, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
             for row in &rows {
                 let reason = row.reason.as_deref().unwrap_or("the process that was sending it died");
-                println!("{}  {} {}  {reason}", row.id, row.kind, row.priority);
+                say(format_args!("{}  {} {}  {reason}", row.id, row.kind, row.priority));
             }
-            println!("{} mails of which nobody knows whether they went out", rows.len());
+            say(format_args!("{} mails of which nobody knows whether they went out", rows.len()));
         }
         Unknown::Resolve { id, resolution } => {
             let decision = match resolution {
@@ -92,7 +96,7 @@ pub async fn unknown(settings: &Settings, task: Unknown) -> Result<(), Failure> 
             if !ledger.resolve(id, decision).await? {
                 return Err(format!("{id} is not UNKNOWN").into());
             }
-            println!("{id}  {}", if resolution == Resolution::Sent { "SENT" } else { "to be sent again" });
+            say(format_args!("{id}  {}", if resolution == Resolution::Sent { "SENT" } else { "to be sent again" }));
         }
     }
     store.close().await;
@@ -116,7 +120,7 @@ pub async fn status(settings: &Settings) -> Result<(), Failure> {
         ("UNKNOWN", counts.unknown),
         ("in the outbox", store.outbox().len().await?),
     ] {
-        println!("{what:<16}{count:>10}");
+        say(format_args!("{what:<16}{count:>10}"));
     }
     store.close().await;
     Ok(())

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::look::store;
+use super::{look::store, say};
 use crate::{
     cli::Produce,
     door::Door,
@@ -37,8 +37,7 @@ pub async fn produce(settings: &Settings, task: Produce) -> Result<(), Failure> 
     let mut bodies = bodies(&task)?.peekable();
     let (mut new, mut known) = (0_u64, 0_u64);
     let together = rate.map_or(TOGETHER, |rate| (rate as usize / 10).clamp(1, TOGETHER));
-    let mut ticks =
-        rate.map(|rate| tokio::time::interval(Duration::from_secs_f64(together as f64 / f64::from(rate))));
+    let mut ticks = rate.map(|rate| tokio::time::interval(Duration::from_secs_f64(together as f64 / f64::from(rate))));
     while bodies.peek().is_some() {
         if let Some(ticks) = &mut ticks {
             ticks.tick().await;
@@ -47,17 +46,24 @@ pub async fn produce(settings: &Settings, task: Produce) -> Result<(), Failure> 
         let (now_new, now_known) = sink.hand_in(&some).await?;
         (new, known) = (new + now_new, known + now_known);
     }
-    println!("{new} accepted, {known} known before");
+    say(format_args!("{new} accepted, {known} known before"));
     if let Sink::Outbox(store, _) = sink {
         store.close().await;
     }
     Ok(())
 }
 
-fn bodies(task: &Produce) -> Result<Box<dyn Iterator<Item = Result<Vec<u8>, Failure>>>, Failure> {
+type Bodies = Box<dyn Iterator<Item = Result<Vec<u8>, Failure>>>;
+
+fn bodies(task: &Produce) -> Result<Bodies, Failure> {
     let Some(file) = &task.file else {
-        let samples =
-            Samples { seed: rand::random(), kind: task.kind, priority: task.priority, nobodies: 0, ..Samples::default() };
+        let samples = Samples {
+            seed: rand::random(),
+            kind: task.kind,
+            priority: task.priority,
+            nobodies: 0,
+            ..Samples::default()
+        };
         let count = task.count as usize;
         return Ok(Box::new(samples.requests().take(count).map(|body| Ok(body.to_string().into_bytes()))));
     };
@@ -95,8 +101,7 @@ impl Sink {
             }
             Self::Service(url, client) => {
                 let list = [&b"["[..], &bodies.join(&b","[..]), b"]"].concat();
-                let answer =
-                    client.post(url).header("content-type", "application/json").body(list).send().await?;
+                let answer = client.post(url).header("content-type", "application/json").body(list).send().await?;
                 let status = answer.status();
                 let text = answer.text().await?;
                 if !status.is_success() {

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use super::say;
 use crate::{
     demonstration,
     scenario::play,
@@ -22,17 +23,19 @@ pub async fn scenario(settings: Settings) -> Result<ExitCode, Failure> {
     let settings = demonstration::settings(settings, backups.path());
     let (parts, embedded) = assemble(&settings).await?;
     let Some(broker) = &embedded.broker else {
-        return Err("the scenario stops its broker, so it runs on the embedded one alone: do not set kafka-brokers".into());
+        return Err(
+            "the scenario stops its broker, so it runs on the embedded one alone: do not set kafka-brokers".into()
+        );
     };
     let service = Service::start(parts)?;
     let played = play(&service, broker, BOUND, |step, seen| {
-        println!("{}  {:<68}  {seen}", step as u8, step.title());
+        say(format_args!("{}  {:<68}  {seen}", step as u8, step.title()));
     })
     .await;
     service.shut_down(settings.shutdown.time_limit).await;
     Ok(match played {
         Ok(()) => {
-            println!("all nine steps as they should be");
+            say("all nine steps as they should be");
             ExitCode::SUCCESS
         }
         Err(deviation) => {

@@ -20,12 +20,7 @@ use crate::{
 const SOON: Duration = Duration::from_millis(200);
 
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn mail(
-        &self,
-        delivery: &Delivery,
-        request: &EmailRequest,
-        stop: &CancellationToken,
-    ) -> Handled {
+    pub(super) async fn mail(&self, delivery: &Delivery, request: &EmailRequest, stop: &CancellationToken) -> Handled {
         let mut held_until_ms = None;
         loop {
             let turn = self.slots.take(Turn::of(delivery.topic) as usize);
@@ -122,9 +117,7 @@ impl<T: Transport> Dispatcher<T> {
                 let record = again(delivery, *topic, claim.attempts, not_before_ms);
                 (Finish::Again { reason: reason.clone() }, vec![record])
             }
-            Route::Sms => {
-                (Finish::Again { reason: reason.clone() }, vec![sms(delivery)])
-            }
+            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery)]),
             Route::DeadLetter => {
                 let record = dead_letter(delivery, trouble.name(), &reason);
                 (Finish::Failed { reason: reason.clone() }, vec![record])

@@ -19,12 +19,7 @@ use crate::{
 };
 
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn text(
-        &self,
-        delivery: &Delivery,
-        request: &EmailRequest,
-        stop: &CancellationToken,
-    ) -> Handled {
+    pub(super) async fn text(&self, delivery: &Delivery, request: &EmailRequest, stop: &CancellationToken) -> Handled {
         let mut held_until_ms = None;
         loop {
             match self.try_text(delivery, request, &mut held_until_ms).await {
@@ -49,7 +44,9 @@ impl<T: Transport> Dispatcher<T> {
         };
         match self.sms.send(request.id, &phone, &text).await {
             Ok(()) => {
-                if self.write(request.id, || self.ledger.finish(&claim, Finish::SmsSent, Vec::new())).await == Written::Yes {
+                if self.write(request.id, || self.ledger.finish(&claim, Finish::SmsSent, Vec::new())).await
+                    == Written::Yes
+                {
                     self.counters.sms_sent(request.kind, request.priority);
                 }
                 Look::Done
@@ -82,9 +79,7 @@ impl<T: Transport> Dispatcher<T> {
         explanation: String,
     ) -> Look {
         let records = vec![dead_letter(delivery, reason, &explanation)];
-        let finish = || {
-            self.ledger.finish(claim, Finish::Failed { reason: explanation.clone() }, records.clone())
-        };
+        let finish = || self.ledger.finish(claim, Finish::Failed { reason: explanation.clone() }, records.clone());
         if self.write(request.id, finish).await == Written::Yes {
             tracing::warn!(id = %request.id, reason, explanation, "a dead letter");
             self.counters.sms_failed(request.kind, request.priority);

@@ -320,7 +320,8 @@ mod routes {
         let request = scene.request(json!({ "priority": "HIGH" }));
         assert_eq!(scene.handle(Topic::High, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::ImmediateRetry);
-        let alerts: Vec<_> = scene.dispatcher.alerts.recent().iter().map(|raised| raised.alert.key().to_owned()).collect();
+        let alerts: Vec<_> =
+            scene.dispatcher.alerts.recent().iter().map(|raised| raised.alert.key().to_owned()).collect();
         assert!(alerts.contains(&"backup-failed".to_owned()), "{alerts:?}");
         std::fs::create_dir(scene.backups.path()).unwrap();
     }

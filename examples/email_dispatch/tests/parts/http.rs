@@ -9,6 +9,7 @@ use std::{
 use email_dispatch::{
     door::Door,
     http::{App, Check, Component, Health, HttpSettings, serve},
+    kafka::publisher::Waker,
     personal::Keys,
     record::Topic,
     request::{Intake, Kind, Limits, Priority},
@@ -23,7 +24,6 @@ use sqlx::Executor;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Notify,
     task::JoinHandle,
     time::timeout,
 };
@@ -44,7 +44,7 @@ struct Served {
     store: Store,
     ledger: Ledger,
     keys: Keys,
-    publisher: Arc<Notify>,
+    publisher: Waker,
     shutting_down: CancellationToken,
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -65,9 +65,9 @@ async fn served_with(change: impl FnOnce(&mut App)) -> Served {
     let database = TestDatabase::sqlite().await.unwrap();
     let store = database.store_with(impatient()).await.unwrap();
     let ledger = store.ledger(LedgerSettings::default());
-    let (keys, publisher) = (Keys::random(), Arc::new(Notify::new()));
+    let (keys, publisher) = (Keys::random(), Waker::default());
     let intake = Intake::new(keys.clone(), Templates::embedded(), Limits::default());
-    let door = Door::new(intake, keys.clone(), store.outbox(), database.clock.clone(), Arc::clone(&publisher));
+    let door = Door::new(intake, keys.clone(), store.outbox(), database.clock.clone(), publisher.clone());
     let (stop, shutting_down) = (CancellationToken::new(), CancellationToken::new());
     let mut app = App {
         door,
@@ -141,7 +141,7 @@ async fn a_request_is_accepted_into_the_outbox_and_the_publisher_woken() {
     assert_eq!((outbox.len(), record.topic), (1, Topic::High));
     assert_eq!(record.key, Some(served.keys.pseudonym("ada@example.com")));
     assert!(!String::from_utf8_lossy(&record.payload).contains("example.com"));
-    timeout(Duration::from_secs(5), served.publisher.notified()).await.unwrap();
+    timeout(Duration::from_secs(5), served.publisher.woken()).await.unwrap();
 }
 
 #[tokio::test]

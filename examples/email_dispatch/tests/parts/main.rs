@@ -4,21 +4,20 @@
 
 mod alert;
 mod backup;
+mod consumer;
 mod counters;
-mod dispatch;
 #[path = "../support/database.rs"]
 mod database;
+mod dispatch;
 mod http;
-mod consumer;
-#[path = "../support/database.rs"]
 #[path = "../support/kafka.rs"]
 mod kafka;
 mod personal;
 mod record;
 mod request;
 mod route;
-mod sms;
 mod settings;
+mod sms;
 mod store;
 mod template;
 mod timeline;
