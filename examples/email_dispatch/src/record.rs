@@ -5,6 +5,7 @@ mod onward;
 
 use crate::request::{EmailRequest, Kind, Priority};
 
+pub(crate) use self::onward::LONGEST_EXPLANATION;
 pub use self::{
     headers::{Headers, header},
     onward::{Found, afresh, again, dead_letter, sms},

@@ -7,7 +7,7 @@ use super::{Delivery, Headers, Record, Topic, header};
 use crate::personal::mask_text;
 
 /// The longest explanation in a header, in characters: a broker limits a record with all its headers.
-const LONGEST_EXPLANATION: usize = 500;
+pub(crate) const LONGEST_EXPLANATION: usize = 500;
 
 /// What another record follows from: a [`Delivery`], or a [`Record`] that never became one.
 #[derive(Clone, Copy, Debug)]
