@@ -50,7 +50,9 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    fn new(delivery: Delivery, at_ms: Option<i64>) -> Self {
+    /// Reads what a record says of itself.
+    #[must_use]
+    pub fn new(delivery: Delivery, at_ms: Option<i64>) -> Self {
         #[derive(Deserialize)]
         struct Named {
             id: Uuid,

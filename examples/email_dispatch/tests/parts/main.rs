@@ -4,7 +4,9 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod dead_letters;
 mod personal;
+mod publisher;
 mod record;
 mod request;
 mod route;

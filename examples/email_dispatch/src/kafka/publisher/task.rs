@@ -181,7 +181,9 @@ impl Task {
                 _ => self.suspect = Some(seq),
             }
         }
-        if goes_on && failure.is_none() { Next::Round } else { Next::BackOff }
+        // An open breaker has a wait of its own.
+        let goes_on = goes_on && failure.is_none() || !self.outlet.breaker().is_call_permitted();
+        if goes_on { Next::Round } else { Next::BackOff }
     }
 
     /// Gives up a record that Kafka will never take.
