@@ -1,6 +1,6 @@
 //! Dead letters: looked at, and sent again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use email_dispatch::{
     kafka::{
@@ -11,6 +11,7 @@ use email_dispatch::{
     store::{Claimed, Finish, Status, Store, Written},
 };
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
@@ -87,7 +88,6 @@ async fn an_empty_topic_has_no_dead_letters() {
 }
 
 #[tokio::test]
-#[allow(clippy::disallowed_types)] // real time is what is limited
 async fn a_broker_that_cannot_be_reached_is_named_in_time() {
     let kafka = KafkaSettings {
         brokers: "127.0.0.1:1".into(),

@@ -20,6 +20,9 @@ use crate::{
 /// What came of a record.
 type Attempt = Result<(), Error<Fault>>;
 
+/// The policies around each record, outermost first.
+type Guard = Pipeline<(Classified<fn(&Attempt) -> Verdict>, TimeLimiter)>;
+
 /// What came of a batch. Rows that are not named are where they were.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
@@ -42,7 +45,7 @@ pub(super) struct Refused {
 /// A way into Kafka.
 pub(super) struct Outlet {
     kafka: KafkaSettings,
-    guard: Pipeline<(Classified<fn(&Attempt) -> Verdict>, TimeLimiter)>,
+    guard: Guard,
     producer: Disposable,
 }
 
