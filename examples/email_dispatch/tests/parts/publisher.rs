@@ -443,6 +443,25 @@ async fn what_a_broker_refuses_even_alone_is_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_closed_to_us_opens_the_breaker_and_loses_nothing() {
+    let mut bench = bench().await;
+    let cluster = refusing(&mut bench.kafka, 0);
+    let closed = |error| {
+        let topic = bench.kafka.topic_name(Topic::Normal);
+        cluster.client().mock_cluster().unwrap().topic_error(&topic, error).unwrap();
+    };
+    closed(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    bench.accept(0..30).await;
+    let publisher = bench.publisher();
+    until("the breaker opens", async || publisher.breaker().state() == State::Open).await;
+    assert_eq!((publisher.published(), bench.store.outbox().len().await.unwrap()), (0, 30));
+    closed(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
+    publisher.breaker().transition_to_half_open().unwrap();
+    bench.until_published().await;
+    assert_eq!(bench.first_payloads(Topic::Normal).await, numbers(0..30));
+}
+
+#[tokio::test]
 async fn a_setting_that_cannot_be_stops_a_publisher_before_it_starts() {
     let mut bench = bench().await;
     let start = |bench: &Bench, settings: &PublisherSettings| {

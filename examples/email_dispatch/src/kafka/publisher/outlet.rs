@@ -88,8 +88,9 @@ impl Outlet {
             }
         }
         while let Some((seq, result)) = under_way.next().await {
+            let failed_before = sent.failure.is_some();
             sent.note(seq, result, rows.len() == 1);
-            if sent.failure.is_some() {
+            if sent.failure.is_some() && !failed_before {
                 // Whatever is left is younger and has waited for as long. Nothing may overtake what has failed.
                 producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
             }
