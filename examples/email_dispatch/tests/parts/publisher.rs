@@ -42,7 +42,9 @@ pub(crate) async fn bench() -> Bench {
     let database = TestDatabase::sqlite().await.unwrap();
     let store = database.store_with(impatient()).await.unwrap();
     let mut kafka =
-        KafkaSettings { message_timeout: Duration::from_millis(600), ..KafkaSettings::embedded(String::new()) };
+        KafkaSettings { message_timeout: Duration::from_millis(1_500), ..KafkaSettings::embedded(String::new()) };
+    // Or a broker that is back may not be noticed within the time-out.
+    kafka.properties.insert("reconnect.backoff.max.ms".into(), "100".into());
     let broker = Broker::start(&kafka).unwrap();
     kafka.brokers = broker.addresses().unwrap();
     Bench { database, store, broker, kafka }

@@ -1,5 +1,7 @@
 //! The producer, and the policies around each record.
 
+use std::task::Poll;
+
 use futures::{FutureExt, StreamExt, poll, stream::FuturesUnordered};
 use rdkafka::{
     ClientConfig,
@@ -77,8 +79,8 @@ impl Outlet {
             let mut call = Box::pin(call.map(|result| (row.seq, result)));
             // The first poll gives the record to the producer, which makes this the order they go out in.
             match poll!(&mut call) {
-                std::task::Poll::Pending => under_way.push(call),
-                std::task::Poll::Ready((seq, result)) => {
+                Poll::Pending => under_way.push(call),
+                Poll::Ready((seq, result)) => {
                     let goes_on = result.is_ok();
                     sent.note(seq, result, true);
                     if !goes_on {
