@@ -1,5 +1,8 @@
 //! Kafka: what is set, the publisher of the outbox, and the consumer that keeps order per key.
 
+pub mod dead_letters;
+pub mod publisher;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::ClientConfig;

@@ -49,7 +49,7 @@ use crate::store::{Lease, Ledger, Outbox};
 /// How the outbox is published.
 #[derive(Clone, Debug)]
 pub struct PublisherSettings {
-    /// How many records are under way at a time. Default: 500.
+    /// How many records are under way at a time, at most 16 MiB of them. Default: 1,000.
     pub batch: u32,
     /// How often to look into an empty outbox without having been woken, for what other processes have put there.
     /// Default: 50 ms.
@@ -73,7 +73,7 @@ pub struct PublisherSettings {
 impl Default for PublisherSettings {
     fn default() -> Self {
         Self {
-            batch: 500,
+            batch: 1_000,
             poll_interval: Duration::from_millis(50),
             lease: Duration::from_secs(10),
             window: 100,
@@ -175,7 +175,9 @@ impl Publisher {
         if timeout_at(deadline, self.publishing).await.is_err() {
             tracing::warn!(?time_limit, "the last records were not acknowledged in time, and will be published again");
         }
-        drop(self.leading);
+        self.leading.abort();
+        // Or it might ask for the lease once more after it has been given back.
+        let _ = self.leading.await;
         match timeout_at(deadline, self.lease.release()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the right to publish is not given back"),
@@ -194,8 +196,7 @@ impl Waker {
         self.0.notify_one();
     }
 
-    /// Returns when there are, once for however often it was told before.
-    pub async fn woken(&self) {
+    async fn woken(&self) {
         self.0.notified().await;
     }
 }

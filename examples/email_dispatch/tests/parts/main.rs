@@ -8,15 +8,19 @@ mod consumer;
 mod counters;
 #[path = "../support/database.rs"]
 mod database;
+mod dead_letters;
+mod delivery;
 mod dispatch;
 mod http;
 #[path = "../support/kafka.rs"]
 mod kafka;
 mod personal;
+mod publisher;
 mod record;
 mod request;
 mod route;
 mod settings;
+mod smtp;
 mod sms;
 mod store;
 mod template;

@@ -1,5 +1,7 @@
 //! The producer, and the policies around each record.
 
+use std::task::Poll;
+
 use futures::{FutureExt, StreamExt, poll, stream::FuturesUnordered};
 use rdkafka::{
     ClientConfig,
@@ -19,6 +21,9 @@ use crate::{
 
 /// What came of a record.
 type Attempt = Result<(), Error<Fault>>;
+
+/// The policies around each record, outermost first.
+type Guard = Pipeline<(Classified<fn(&Attempt) -> Verdict>, TimeLimiter)>;
 
 /// What came of a batch. Rows that are not named are where they were.
 #[derive(Debug, Default)]
@@ -42,7 +47,7 @@ pub(super) struct Refused {
 /// A way into Kafka.
 pub(super) struct Outlet {
     kafka: KafkaSettings,
-    guard: Pipeline<(Classified<fn(&Attempt) -> Verdict>, TimeLimiter)>,
+    guard: Guard,
     producer: Disposable,
 }
 
@@ -74,8 +79,8 @@ impl Outlet {
             let mut call = Box::pin(call.map(|result| (row.seq, result)));
             // The first poll gives the record to the producer, which makes this the order they go out in.
             match poll!(&mut call) {
-                std::task::Poll::Pending => under_way.push(call),
-                std::task::Poll::Ready((seq, result)) => {
+                Poll::Pending => under_way.push(call),
+                Poll::Ready((seq, result)) => {
                     let goes_on = result.is_ok();
                     sent.note(seq, result, true);
                     if !goes_on {
@@ -85,8 +90,9 @@ impl Outlet {
             }
         }
         while let Some((seq, result)) = under_way.next().await {
+            let failed_before = sent.failure.is_some();
             sent.note(seq, result, rows.len() == 1);
-            if sent.failure.is_some() {
+            if sent.failure.is_some() && !failed_before {
                 // Whatever is left is younger and has waited for as long. Nothing may overtake what has failed.
                 producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
             }

@@ -35,6 +35,9 @@ pub(super) const UNPUBLISHABLE: &str = "unpublishable";
 /// The longest key of a dead letter without a payload, in octets: ours are shorter.
 const LONGEST_KEY: usize = 256;
 
+/// How long to wait after a batch that failed while the breaker is still closed: it only has to see that.
+const AFTER_A_FAILURE: Duration = Duration::from_millis(100);
+
 const WAITS: &str = "the outbox waits for its database";
 
 pub(super) struct Task {
@@ -62,7 +65,7 @@ enum Next {
     Round,
     /// Nothing, until there are new rows.
     Idle,
-    /// Another round after a while, as this one came to nothing.
+    /// Another round after a moment, as this one came to nothing.
     BackOff,
     /// Nothing for so long, or until the breaker changes its state.
     Open(Duration),
@@ -78,7 +81,8 @@ impl Task {
         bell: Waker,
         published: Arc<AtomicU64>,
     ) -> Result<Self, InvalidConfig> {
-        let for_ever = retry::Config::default().max_attempts(u32::MAX).interval_function(back_off());
+        let waits = IntervalFunction::exponential(Duration::from_millis(100), 2.0).max(Duration::from_secs(5));
+        let for_ever = retry::Config::default().max_attempts(u32::MAX).interval_function(waits.randomized(0.5));
         let seldom = rate_limiter::Config::default().limit_for_period(1).limit_refresh_period(Duration::from_secs(10));
         let transition = Arc::new(Notify::new());
         let noticed = Arc::clone(&transition);
@@ -106,7 +110,6 @@ impl Task {
 
     /// Publishes until told to stop, and then finishes the batch that is under way.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut waits = back_off().intervals();
         loop {
             let rows = tokio::select! {
                 biased;
@@ -117,21 +120,18 @@ impl Task {
                 Ok(rows) => self.publish(rows).await,
                 Err(next) => next,
             };
-            if !matches!(next, Next::BackOff) {
-                waits = back_off().intervals();
-            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.wait(next, &mut waits) => {}
+                () = self.wait(next) => {}
             }
         }
     }
 
-    async fn wait(&self, next: Next, waits: &mut impl Iterator<Item = Duration>) {
+    async fn wait(&self, next: Next) {
         match next {
             Next::Round => {}
-            Next::BackOff => sleep(waits.next().unwrap_or_default()).await,
+            Next::BackOff => sleep(AFTER_A_FAILURE).await,
             Next::Idle => tokio::select! {
                 () = self.bell.woken() => {}
                 () = sleep(self.poll_interval) => {}
@@ -181,7 +181,9 @@ impl Task {
                 _ => self.suspect = Some(seq),
             }
         }
-        if goes_on && failure.is_none() { Next::Round } else { Next::BackOff }
+        // An open breaker has a wait of its own.
+        let goes_on = goes_on && failure.is_none() || !self.outlet.breaker().is_call_permitted();
+        if goes_on { Next::Round } else { Next::BackOff }
     }
 
     /// Gives up a record that Kafka will never take.
@@ -230,10 +232,6 @@ impl Task {
             tracing::warn!(why = mask_text(why), "{what}");
         }
     }
-}
-
-fn back_off() -> IntervalFunction {
-    IntervalFunction::exponential(Duration::from_millis(100), 2.0).max(Duration::from_secs(5)).randomized(0.5)
 }
 
 /// A dead letter that names the request, if there is one, and holds nothing that can be too large.
