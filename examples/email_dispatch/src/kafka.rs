@@ -66,6 +66,9 @@ impl Default for KafkaSettings {
 
 impl KafkaSettings {
     /// For an embedded broker, which is fast, has one copy of everything, and is not woken by a new record.
+    ///
+    /// It waits 3 s for members before it first gives a group its partitions, and meanwhile throws out whoever was
+    /// silent for the session timeout: this must be longer.
     #[must_use]
     pub fn embedded(brokers: String) -> Self {
         Self {

@@ -17,11 +17,12 @@ use crate::record::Topic;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Makes the topics of the service that are not there yet, and waits until they can be used. Those that are there stay
-/// as they are; only the dead-letter topic gets more partitions where another topic has more, for a dead letter keeps
-/// its partition's number.
+/// as they are; only the dead-letter topic gets as many partitions as any other and as the setting says, for a dead
+/// letter keeps its partition's number.
 ///
 /// # Errors
-/// [`KafkaFault::Unreachable`] when no broker answers within `message_timeout`; [`KafkaFault::Failed`] when the cluster refuses.
+/// [`KafkaFault::Unreachable`] when no broker answers within `message_timeout`; [`KafkaFault::Failed`] when the cluster
+/// refuses.
 pub async fn make_topics(settings: &KafkaSettings) -> Result<(), KafkaFault> {
     let admin: AdminClient<DefaultClientContext> =
         settings.with_properties(settings.client()).create().map_err(|error| KafkaFault::Failed(error.to_string()))?;
