@@ -4,8 +4,10 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod delivery;
 mod personal;
 mod request;
 mod route;
+mod smtp;
 mod store;
 mod template;

@@ -173,7 +173,9 @@ impl Session<'_> {
     async fn rcpt_to(&mut self, rest: &str) -> io::Result<Next> {
         let Some(to) = path(rest, "TO:") else { return Ok(self.refuse(501, "5.5.4 RCPT TO:<address>")) };
         if self.from.is_none() {
-            return Ok(self.refuse(503, "5.5.1 MAIL first"));
+            // What follows from another refusal is not counted.
+            self.say(503, "5.5.1 MAIL first");
+            return Ok(Next::Command);
         }
         let refused = match self.fault() {
             MailFault::HangAtRecipient => {
