@@ -157,6 +157,11 @@ impl<T: Transport> Provider<T> {
         &self.name
     }
 
+    /// What mails are handed to.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
     /// Its breakers, its own first.
     pub fn breakers(&self) -> impl Iterator<Item = &CircuitBreaker> {
         [&self.breaker, &self.marketing.0, &self.notification.0, &self.transactional.0].into_iter()

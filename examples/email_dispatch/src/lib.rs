@@ -6,7 +6,8 @@
 //!
 //! * [`request`] and [`personal`]: what is asked for, and what nobody may read of it.
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
-//! * [`smtp`]: what a mail server's answers mean.
+//! * [`smtp`]: conversations with mail servers, and what their answers mean.
+//! * [`embedded`]: servers to try all of it on, which can be told to fail.
 
 pub mod delivery;
 pub mod embedded;

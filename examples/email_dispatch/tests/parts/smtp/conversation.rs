@@ -9,7 +9,7 @@ use email_dispatch::{
 use tokio::net::TcpListener;
 
 use super::{
-    Freely, failure, mail, mail_of, outcome,
+    Freely, failure, hasty, mail, mail_of, outcome,
     script::{Step, UNTIL_DATA, and_then, scripted},
     send, servers, servers_with, settings,
 };
@@ -45,7 +45,7 @@ async fn a_refused_connection_is_the_servers_fault() {
 
 #[tokio::test]
 async fn a_name_that_is_not_found_is_the_servers_fault() {
-    let here = SmtpServer::new("primary-smtp", settings("smtp://nobody.invalid:25?tls=none")).unwrap();
+    let here = SmtpServer::new("primary-smtp", hasty("smtp://nobody.invalid:25?tls=none")).unwrap();
     let error = send(&here, "one").await.unwrap_err();
     assert_eq!((error.fault, error.stage), (Fault::Provider, Stage::Connect));
 }
@@ -60,10 +60,10 @@ async fn a_connection_that_nobody_accepts_is_not_waited_for() {
     // It is in the queue of the port, established and silent.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("smtp://{}?tls=none", listener.local_addr().unwrap());
-    let here = SmtpServer::new("primary-smtp", settings(&url)).unwrap();
+    let here = SmtpServer::new("primary-smtp", hasty(&url)).unwrap();
     let error = send(&here, "one").await.unwrap_err();
     assert_eq!((error.fault, error.stage), (Fault::Provider, Stage::Greeting));
-    assert!(error.text.contains("within 500ms"), "{error}");
+    assert!(error.text.contains("no answer within 700ms"), "{error}");
 }
 
 #[tokio::test]
@@ -157,7 +157,8 @@ async fn a_permanent_no_to_the_message_is_the_messages() {
 async fn no_answer_after_the_final_dot_leaves_it_unknown_whether_the_mail_was_taken() {
     for (fault, taken) in [(MailFault::DropStored, 1), (MailFault::DropUnstored, 0), (MailFault::HangAfterFinalDot, 1)]
     {
-        let (there, here) = servers().await;
+        let (there, _) = servers().await;
+        let here = SmtpServer::new("primary-smtp", hasty(&there.url())).unwrap();
         there.set(fault).await;
         let error = send(&here, "one").await.unwrap_err();
         assert_eq!((error.fault, error.stage, error.code), (Fault::Unknown, Stage::FinalDot, None));

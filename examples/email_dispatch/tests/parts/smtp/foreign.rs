@@ -66,18 +66,12 @@ fn taken(mails: &Path) -> Vec<String> {
     std::fs::read_dir(mails.join("new")).unwrap().map(read).collect()
 }
 
-/// A server's command time-out with time to spare: Python starts slowly on a busy machine.
-fn patient(url: &str) -> SmtpSettings {
-    let limit = Duration::from_secs(20);
-    SmtpSettings { connect_timeout: limit, command_timeout: limit, final_dot_timeout: limit, ..settings(url) }
-}
-
 #[tokio::test]
 async fn mails_arrive_at_aiosmtpd() {
     let folder = tempfile::tempdir().unwrap();
     let mails = folder.path().join("mails");
     let Some((_aiosmtpd, port)) = Aiosmtpd::start(&mails, None).await else { return };
-    let here = SmtpServer::new("primary-smtp", patient(&format!("smtp://127.0.0.1:{port}"))).unwrap();
+    let here = SmtpServer::new("primary-smtp", settings(&format!("smtp://127.0.0.1:{port}"))).unwrap();
     for number in 0..5 {
         send(&here, &format!("mail-{number}")).await.unwrap();
     }
@@ -101,14 +95,14 @@ async fn mails_arrive_at_aiosmtpd_encrypted() {
     let mails = folder.join("mails");
     let tls = (folder.join("cert.pem"), folder.join("key.pem"));
     let Some((_aiosmtpd, port)) = Aiosmtpd::start(&mails, Some((&tls.0, &tls.1))).await else { return };
-    let settings = patient(&format!("smtp://127.0.0.1:{port}?tls=required"));
-    let here = SmtpServer::new("primary-smtp", SmtpSettings { ca_file: Some(authority.file()), ..settings }).unwrap();
+    let here = settings(&format!("smtp://127.0.0.1:{port}?tls=required"));
+    let here = SmtpServer::new("primary-smtp", SmtpSettings { ca_file: Some(authority.file()), ..here }).unwrap();
     for number in 0..3 {
         send(&here, &format!("mail-{number}")).await.unwrap();
     }
     assert_eq!(taken(&mails).len(), 3);
     // Without TLS it takes nothing, and says so as a matter of login.
-    let plain = SmtpServer::new("primary-smtp", patient(&format!("smtp://127.0.0.1:{port}?tls=none"))).unwrap();
+    let plain = SmtpServer::new("primary-smtp", settings(&format!("smtp://127.0.0.1:{port}?tls=none"))).unwrap();
     let error = send(&plain, "plain").await.unwrap_err();
     assert_eq!((error.fault, error.code), (email_dispatch::smtp::Fault::Refused, Some(530)));
 }
