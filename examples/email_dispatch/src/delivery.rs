@@ -56,7 +56,7 @@ pub struct Protection {
     pub time_limit: Duration,
     /// How long an open breaker waits before it tries the server again. Default: 10 s.
     pub open: Duration,
-    /// From which duration on a mail counts as slow. Default: 5 s.
+    /// From which duration on a mail counts as slow, and is not tried again at this server. Default: 5 s.
     pub slow: Duration,
     /// How many results the breakers look back on. Default: 50.
     pub window: u32,
@@ -121,6 +121,8 @@ impl<T: Transport> Provider<T> {
         let retry = retry::Config::default()
             .max_attempts(2)
             .interval_function(IntervalFunction::fixed(Duration::from_millis(50)).randomized(0.5))
+            // Who has waited in vain for an answer does not wait for another one here, but goes to the other server.
+            .max_duration(protection.slow)
             .clock(protection.clock.clone());
         let time_limit =
             time_limiter::Config::default().timeout_duration(protection.time_limit).clock(protection.clock.clone());

@@ -165,6 +165,27 @@ async fn a_primary_that_is_down_is_tried_again_once_and_left_to_the_secondary() 
 }
 
 #[tokio::test]
+async fn a_primary_that_does_not_answer_in_time_is_not_waited_for_again() {
+    let mut pair = pair().await;
+    let protection = Protection { window: 10, clock: pair.clock.clock(), ..Protection::default() };
+    let limit = Duration::from_secs(1);
+    let settings = SmtpSettings { command_timeout: limit, ..SmtpSettings::new(pair.primary.url().parse().unwrap()) };
+    let server = SmtpServer::new("primary-smtp", settings).unwrap();
+    let secondary = provider("secondary-smtp", &pair.secondary.url(), &protection);
+    let primary = Provider::new("primary-smtp", server, &protection).unwrap();
+    pair.servers = Arc::new(MailServers { primary, secondary: Some(secondary) });
+    pair.primary.set(MailFault::SlowGreeting(LONG)).await;
+    let sending = pair.send(Kind::Transactional);
+    let waiting = async {
+        until(|| pair.primary.open_connections() == 1).await;
+        pair.clock.advance(protection.slow);
+    };
+    let (sent, ()) = tokio::join!(sending, waiting);
+    assert_eq!(sent.unwrap(), "secondary-smtp");
+    assert_eq!(pair.primary.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_primary_that_keeps_failing_is_not_asked_any_more() {
     let pair = pair().await;
     pair.primary.set(MailFault::Greeting(421)).await;

@@ -7,6 +7,7 @@ use email_dispatch::{
     smtp::{Mail, Mailbox, SmtpServer, Transport, compose, message_id},
     template::Rendered,
 };
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{Freely, servers};
@@ -202,6 +203,24 @@ fn a_request_of_any_year_makes_a_mail_or_an_error() {
         let request = EmailRequest { timestamp: format!("{year}-06-01T12:00:00Z"), ..request(vec![]) };
         let made = compose(&request, &says("Hello", Some("x"), None), &recipient(), &sender());
         assert_eq!(made.is_ok(), !year.starts_with('-'), "{year}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_request_says_makes_a_mail_of_the_same_shape(
+        subject in "\\PC{1,200}", text in any::<String>(), html in any::<String>(), name in "\\PC{1,120}",
+    ) {
+        let file = Attachment { name, media_type: "application/pdf".to_owned(), data: STANDARD.encode(&text) };
+        let mail = composed(&request(vec![file]), &says(&subject, Some(&text), Some(&html)));
+        let message = std::str::from_utf8(&mail.message).unwrap();
+        prop_assert!(message.is_ascii());
+        prop_assert!(!message.replace("\r\n", "").contains(['\r', '\n', '\0']));
+        prop_assert!(message.lines().all(|line| line.len() <= 998));
+        let (header, _) = parts(&mail);
+        let mut names: Vec<_> = header.lines().map(|line| line.split(':').next().unwrap()).collect();
+        names.sort_unstable();
+        prop_assert_eq!(names, ["Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To"]);
     }
 }
 

@@ -6,7 +6,10 @@ use email_dispatch::{
     embedded::{MailFault, MailServer, MailServerOptions},
     smtp::{Fault, Handover, Mail, SmtpServer, Stage, Transport},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use super::{
     Freely, failure, hasty, mail, mail_of, outcome,
@@ -191,8 +194,32 @@ async fn a_reply_without_end_is_not_read_for_ever() {
 
 #[tokio::test]
 async fn only_a_positive_answer_to_the_final_dot_is_success() {
-    // Neither yes nor no: the answer to something else.
-    assert_eq!(scripted_outcome(and_then(&[("\r\n.\r\n", "354 go\r\n")])).await, (Fault::Unknown, Stage::FinalDot));
+    // Neither yes nor no: the answer to something else, to nobody, or none.
+    for answer in ["354 go\r\n", "HTTP/1.1 200 OK\r\n", "250-and\r\n"] {
+        let outcome = scripted_outcome(and_then(&[("\r\n.\r\n", answer)])).await;
+        assert_eq!(outcome, (Fault::Unknown, Stage::FinalDot), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_reading_is_known_not_to_have_taken_the_mail() {
+    // It answers `DATA`, and then waits for something else, without end.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let reading = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = [0; 1_000];
+        for (_, answer) in UNTIL_DATA {
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut said).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    });
+    let here = SmtpServer::new("primary-smtp", hasty(&format!("smtp://{address}?tls=none"))).unwrap();
+    let mail = mail_of("one", &"A line of an attachment that goes on and on.\r\n".repeat(400_000));
+    let error = here.send(&mail, &Freely::default()).await.unwrap_err();
+    assert_eq!((error.fault, error.stage), (Fault::Provider, Stage::Data));
+    reading.abort();
 }
 
 #[tokio::test]
