@@ -174,6 +174,12 @@ impl MailServer {
         let _ = self.0.is_open.clone().wait_for(|is_open| *is_open == open).await;
     }
 
+    /// What is wrong with it now.
+    #[must_use]
+    pub fn fault(&self) -> MailFault {
+        self.0.shared.fault.borrow().clone()
+    }
+
     /// How many mails it has taken.
     #[must_use]
     pub fn accepted(&self) -> u64 {

@@ -250,14 +250,16 @@ async fn a_servers_own_trouble_with_messages_opens_its_breaker() {
 
 #[tokio::test]
 async fn a_server_that_refuses_us_is_not_asked_again_after_one_mail() {
-    let pair = pair().await;
-    pair.primary.set(MailFault::Sender(535)).await;
-    assert_eq!(pair.send(Kind::Marketing).await.unwrap(), "secondary-smtp");
-    assert_eq!(pair.state("primary-smtp"), State::Open);
-    for kind in KINDS {
-        assert_eq!(pair.send(kind).await.unwrap(), "secondary-smtp");
+    for fault in [MailFault::Sender(535), MailFault::Greeting(554)] {
+        let pair = pair().await;
+        pair.primary.set(fault).await;
+        assert_eq!(pair.send(Kind::Marketing).await.unwrap(), "secondary-smtp");
+        assert_eq!(pair.state("primary-smtp"), State::Open);
+        for kind in KINDS {
+            assert_eq!(pair.send(kind).await.unwrap(), "secondary-smtp");
+        }
+        assert_eq!(pair.primary.connections(), 1);
     }
-    assert_eq!(pair.primary.connections(), 1);
 }
 
 #[tokio::test]

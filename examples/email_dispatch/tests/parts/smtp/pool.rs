@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use email_dispatch::{
     embedded::MailFault,
-    smtp::{Fault, SmtpServer, SmtpSettings},
+    smtp::{Fault, Handover, SmtpServer, SmtpSettings, Transport},
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
+    mail,
     script::{Step, UNTIL_DATA, and_then, scripted},
     send, servers, settings,
 };
@@ -44,6 +45,41 @@ async fn a_cancelled_send_does_not_make_the_next_one_succeed() {
         assert_eq!((error.fault, error.code), (Fault::Message, Some(554)));
     }
     assert!(!there.message_ids().contains_key("three@example.org"));
+}
+
+#[tokio::test]
+async fn a_send_that_is_cancelled_at_any_stage_leaves_no_connection_behind() {
+    struct Undecided;
+
+    impl Handover for Undecided {
+        async fn hand_over(&self) -> Result<(), Fault> {
+            std::future::pending().await
+        }
+
+        async fn take_back(&self) {}
+    }
+
+    let (there, here) = servers().await;
+    for fault in [
+        MailFault::SlowGreeting(Duration::from_millis(50)),
+        MailFault::HangAtRecipient,
+        MailFault::HangAfterFinalDot,
+        MailFault::SlowEndOfData(Duration::from_millis(50)),
+    ] {
+        there.set(fault).await;
+        timeout(Duration::from_millis(20), send(&here, "one")).await.unwrap_err();
+        assert_eq!(here.idle_connections(), 0);
+    }
+    there.set(MailFault::None).await;
+    timeout(Duration::from_millis(20), here.send(&mail("one"), &Undecided)).await.unwrap_err();
+    assert_eq!(here.idle_connections(), 0);
+    let closed = async {
+        while there.open_connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), closed).await.expect("all are closed");
+    send(&here, "two").await.unwrap();
 }
 
 #[tokio::test]
