@@ -14,7 +14,7 @@ use std::{
 };
 
 use resile::{
-    Bulkhead, CircuitBreaker, Error, Fallback, IntervalFunction, InvalidConfig, Outcome, Pipeline, RateLimiter,
+    Bulkhead, CircuitBreaker, Clock, Error, Fallback, IntervalFunction, InvalidConfig, Outcome, Pipeline, RateLimiter,
     Rejected, Retry, TimeLimiter, Verdict, bulkhead,
     circuit_breaker::{self, Classified},
     rate_limiter,
@@ -35,7 +35,7 @@ type Guard = Pipeline<(
     RetryIf<fn(&Attempt) -> bool>,
     Classified<fn(&Attempt) -> Verdict>,
     Classified<fn(&Attempt) -> Verdict>,
-    RateLimiter,
+    Option<RateLimiter>,
     TimeLimiter,
     Bulkhead,
 )>;
@@ -47,15 +47,21 @@ pub struct Protection {
     pub connections: u32,
     /// How many mails a second it wants at most. `None`, the default, for as many as there are.
     pub mails_per_second: Option<u32>,
+    /// How long a mail may wait for one of them. Whoever finds no room in that time is refused, which is nobody's
+    /// failure; shorter than `slow`, since the wait counts as the server's time. Default: 2 s.
+    pub queue: Duration,
     /// The longest time one mail may take, queueing for a conversation included. Longer than all of the conversation's
-    /// own time-outs together, which say more about what happened. Default: 60 s.
+    /// own time-outs together, which say more about what happened: see
+    /// [`longest_conversation`](crate::smtp::SmtpSettings::longest_conversation). Default: 75 s.
     pub time_limit: Duration,
     /// How long an open breaker waits before it tries the server again. Default: 10 s.
     pub open: Duration,
-    /// From which duration on a mail counts as slow. Default: 5 s.
+    /// From which duration on a mail counts as slow, and is not tried again at this server. Default: 5 s.
     pub slow: Duration,
     /// How many results the breakers look back on. Default: 50.
     pub window: u32,
+    /// What all of this tells the time by. Default: the system's monotonic clock.
+    pub clock: Clock,
 }
 
 impl Default for Protection {
@@ -63,10 +69,12 @@ impl Default for Protection {
         Self {
             connections: 64,
             mails_per_second: None,
-            time_limit: Duration::from_secs(60),
+            queue: Duration::from_secs(2),
+            time_limit: Duration::from_secs(75),
             open: Duration::from_secs(10),
             slow: Duration::from_secs(5),
             window: 50,
+            clock: Clock::default(),
         }
     }
 }
@@ -98,25 +106,34 @@ impl<T: Transport> Provider<T> {
                 .minimum_number_of_calls(protection.window.min(10))
                 .permitted_number_of_calls_in_half_open_state(5)
                 .wait_duration_in_open_state(protection.open)
-                .automatic_transition_from_open_to_half_open_enabled(true);
+                .automatic_transition_from_open_to_half_open_enabled(true)
+                .clock(protection.clock.clone());
             CircuitBreaker::new(name, config)
         };
-        let limit = rate_limiter::Config::default()
-            .algorithm(rate_limiter::Algorithm::Smooth)
-            .limit_for_period(protection.mails_per_second.unwrap_or(1_000_000))
-            .limit_refresh_period(Duration::from_secs(1))
-            .timeout_duration(protection.time_limit);
+        let limit = |mails_per_second| {
+            rate_limiter::Config::default()
+                .algorithm(rate_limiter::Algorithm::Smooth)
+                .limit_for_period(mails_per_second)
+                .limit_refresh_period(Duration::from_secs(1))
+                .timeout_duration(protection.queue)
+                .clock(protection.clock.clone())
+        };
         let retry = retry::Config::default()
             .max_attempts(2)
-            .interval_function(IntervalFunction::fixed(Duration::from_millis(50)).randomized(0.5));
-        let time_limit = time_limiter::Config::default().timeout_duration(protection.time_limit);
+            .interval_function(IntervalFunction::fixed(Duration::from_millis(50)).randomized(0.5))
+            // Who has waited in vain for an answer does not wait for another one here, but goes to the other server.
+            .max_duration(protection.slow)
+            .clock(protection.clock.clone());
+        let time_limit =
+            time_limiter::Config::default().timeout_duration(protection.time_limit).clock(protection.clock.clone());
         let conversations = bulkhead::Config::default()
             .max_concurrent_calls(protection.connections)
-            .max_wait_duration(protection.time_limit);
+            .max_wait_duration(protection.queue)
+            .clock(protection.clock.clone());
 
         let breaker = breaker_at(name.to_owned(), 50.0)?;
         let retry = Retry::new(name, retry)?;
-        let limiter = RateLimiter::new(name, limit)?;
+        let limiter = protection.mails_per_second.map(|rate| RateLimiter::new(name, limit(rate))).transpose()?;
         let time_limiter = TimeLimiter::new(name, time_limit)?;
         let bulkhead = Bulkhead::new(name, conversations)?;
         let guarded = |kind: &str, failures| {
@@ -140,6 +157,11 @@ impl<T: Transport> Provider<T> {
     /// The server's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What mails are handed to.
+    pub fn transport(&self) -> &T {
+        &self.transport
     }
 
     /// Its breakers, its own first.

@@ -1,4 +1,17 @@
 //! Mail servers: conversations over pooled connections, and what each failure says about whom.
+//!
+//! An [`SmtpServer`] hands a [`Mail`] over that [`compose`] has made. What it answers is somebody's [`Fault`]:
+//!
+//! | what happens | whose it is |
+//! |---|---|
+//! | no connection, no answer in time before the final dot, 421 at any time, 4xx before `RCPT`, 554 to `RCPT` | [`Provider`](Fault::Provider) |
+//! | a wrong certificate, no `STARTTLS` or `AUTH` where it is required, 5xx before `RCPT`, 530, 534, 535 | [`Refused`](Fault::Refused) |
+//! | 452 4.5.3 | [`SessionLimit`](Fault::SessionLimit) |
+//! | 4xx to `RCPT`; 4xx but 451 to the message | [`Deferred`](Fault::Deferred) |
+//! | 451 to the message | [`DeferredByServer`](Fault::DeferredByServer) |
+//! | 5xx but 554 to `RCPT` | [`Recipient`](Fault::Recipient) |
+//! | 5xx to the message; a message that the server says it does not take | [`Message`](Fault::Message) |
+//! | no answer to the final dot, or one that is neither yes nor no | [`Unknown`](Fault::Unknown) |
 
 use std::{fmt, future::Future};
 
@@ -49,9 +62,9 @@ pub enum Stage {
     Mail,
     /// `RCPT TO`.
     Recipient,
-    /// `DATA`, until the server asks for the message.
+    /// `DATA` and the message, until the dot that ends it has left.
     Data,
-    /// The message and the dot that ends it.
+    /// The answer to that dot.
     FinalDot,
 }
 

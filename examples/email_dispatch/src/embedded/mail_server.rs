@@ -8,98 +8,22 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
-    time::sleep,
-};
+use tokio::{net::TcpStream, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod door;
+mod fault;
 mod session;
+mod syntax;
 
-/// How many connections may wait to be accepted: a client whose connection overflows the queue waits for ever.
-const BACKLOG: u32 = 4096;
-
-/// What an embedded mail server does wrong.
-#[derive(Clone, Default)]
-pub enum MailFault {
-    /// Nothing.
-    #[default]
-    None,
-    /// It is down: its port is closed and so are its connections, once each has answered the mail that it is taking.
-    Down,
-    /// Says this code instead of greeting, and closes.
-    Greeting(u16),
-    /// Greets only after that long.
-    SlowGreeting(Duration),
-    /// Says this code to `EHLO`.
-    Hello(u16),
-    /// Says this code to `MAIL`.
-    Sender(u16),
-    /// Says this code to `RCPT`, for that many of a hundred recipients: always the same ones.
-    Recipient {
-        /// The code.
-        code: u16,
-        /// How many of a hundred.
-        percent: u8,
-    },
-    /// Says this code to `RCPT` for recipients of which the function says so.
-    RecipientIf {
-        /// The code.
-        code: u16,
-        /// Told the address.
-        matches: fn(&str) -> bool,
-    },
-    /// Never answers `RCPT`.
-    HangAtRecipient,
-    /// Says this code to `DATA`.
-    Data(u16),
-    /// Closes the connection as soon as some of the message has come.
-    DropMidData,
-    /// Says this code to the final dot.
-    EndOfData(u16),
-    /// Answers the final dot only after that long.
-    SlowEndOfData(Duration),
-    /// Never answers the final dot, and has taken the mail.
-    HangAfterFinalDot,
-    /// Takes the mail, and closes the connection instead of saying so.
-    DropStored,
-    /// Closes the connection at the final dot, without having taken the mail.
-    DropUnstored,
-    /// Refuses further mails on a connection that has carried that many, with 452 4.5.3.
-    SessionLimit(u32),
-    /// Answers everything after the greeting with what is not SMTP.
-    Garbage,
-}
-
-impl fmt::Debug for MailFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Down => f.write_str("down"),
-            Self::Greeting(code) => write!(f, "{code} instead of a greeting"),
-            Self::SlowGreeting(time) => write!(f, "greeting after {time:?}"),
-            Self::Hello(code) => write!(f, "{code} to EHLO"),
-            Self::Sender(code) => write!(f, "{code} to MAIL"),
-            Self::Recipient { code, percent } => write!(f, "{code} to {percent} % of RCPT"),
-            Self::RecipientIf { code, .. } => write!(f, "{code} to some RCPT"),
-            Self::HangAtRecipient => f.write_str("no answer to RCPT"),
-            Self::Data(code) => write!(f, "{code} to DATA"),
-            Self::DropMidData => f.write_str("closes during DATA"),
-            Self::EndOfData(code) => write!(f, "{code} to the final dot"),
-            Self::SlowEndOfData(time) => write!(f, "answers the final dot after {time:?}"),
-            Self::HangAfterFinalDot => f.write_str("no answer to the final dot"),
-            Self::DropStored => f.write_str("closes after the final dot, mail taken"),
-            Self::DropUnstored => f.write_str("closes after the final dot, mail not taken"),
-            Self::SessionLimit(mails) => write!(f, "{mails} mails a connection"),
-            Self::Garbage => f.write_str("garbage"),
-        }
-    }
-}
+pub use self::fault::MailFault;
+use self::{
+    door::{Door, open},
+    syntax::message_id,
+};
 
 /// What an embedded mail server is like.
 #[derive(Clone, Default)]
@@ -199,7 +123,7 @@ impl MailServer {
     /// When its port is taken.
     #[allow(clippy::unused_async)] // it needs a runtime, and says so
     pub async fn start_with(name: &str, options: MailServerOptions) -> io::Result<Self> {
-        let listener = reserved(SocketAddr::from(([127, 0, 0, 1], options.port)))?.listen(BACKLOG)?;
+        let listener = open(SocketAddr::from(([127, 0, 0, 1], options.port)))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -248,6 +172,12 @@ impl MailServer {
         self.0.shared.fault.send_replace(fault);
         // An error says that the server has been stopped.
         let _ = self.0.is_open.clone().wait_for(|is_open| *is_open == open).await;
+    }
+
+    /// What is wrong with it now.
+    #[must_use]
+    pub fn fault(&self) -> MailFault {
+        self.0.shared.fault.borrow().clone()
     }
 
     /// How many mails it has taken.
@@ -344,70 +274,6 @@ impl Shared {
     }
 }
 
-/// Opens and closes the port as the fault says.
-struct Door {
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    opened: watch::Sender<bool>,
-    end: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Door {
-    async fn keep(self, mut listener: TcpListener) {
-        let mut fault = self.shared.fault.subscribe();
-        loop {
-            // Ends the connections of this opening.
-            let closing = self.end.child_token();
-            tokio::select! {
-                () = self.accept(&listener, &closing) => {}
-                _ = fault.wait_for(|fault| matches!(fault, MailFault::Down)) => {}
-                () = self.end.cancelled() => return,
-            }
-            closing.cancel();
-            drop(listener);
-            // Bound and not listening: connections are refused, and nobody else gets the port.
-            let kept = self.bound().await;
-            self.opened.send_replace(false);
-            tokio::select! {
-                _ = fault.wait_for(|fault| !matches!(fault, MailFault::Down)) => {}
-                () = self.end.cancelled() => return,
-            }
-            listener = match kept.listen(BACKLOG) {
-                Ok(listener) => listener,
-                Err(_) => match self.bound().await.listen(BACKLOG) {
-                    Ok(listener) => listener,
-                    Err(_) => return,
-                },
-            };
-            self.opened.send_replace(true);
-        }
-    }
-
-    async fn accept(&self, listener: &TcpListener, closing: &CancellationToken) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (shared, closing) = (Arc::clone(&self.shared), closing.clone());
-                    self.tasks.spawn(shared.serve(stream, closing));
-                }
-                // Too many open files, most likely: some will be closed.
-                Err(_) => sleep(Duration::from_millis(10)).await,
-            }
-        }
-    }
-
-    /// The port was ours a moment ago, and will be again.
-    async fn bound(&self) -> TcpSocket {
-        loop {
-            match reserved(self.address) {
-                Ok(socket) => return socket,
-                Err(_) => sleep(Duration::from_millis(5)).await,
-            }
-        }
-    }
-}
-
 impl Shared {
     async fn serve(self: Arc<Self>, stream: TcpStream, closing: CancellationToken) {
         self.connections.fetch_add(1, Ordering::SeqCst);
@@ -417,23 +283,6 @@ impl Shared {
         let _ = session::converse(&self, stream, &closing).await;
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-fn reserved(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    // Connections of before may linger in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-/// What `Message-ID` says, without angle brackets.
-fn message_id(message: &[u8]) -> Option<String> {
-    const NAME: &[u8] = b"message-id:";
-    let mut lines = message.split(|&byte| byte == b'\n').take_while(|line| !matches!(line, [] | [b'\r']));
-    let line = lines.find(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))?;
-    let value = String::from_utf8_lossy(&line[NAME.len()..]);
-    Some(value.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,13 +4,13 @@ use std::str::FromStr;
 
 use base64::Engine;
 use bytes::Bytes;
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 use lettre::{
     Message,
     address::Envelope,
     message::{
-        Attachment, Mailbox, MultiPart, SinglePart,
-        header::{ContentType, HeaderName, HeaderValue},
+        self, Attachment, Mailbox, MultiPart, SinglePart,
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
     },
 };
 use uuid::Uuid;
@@ -58,14 +58,13 @@ pub fn compose(
     }
     let date = Timestamp::from_str(&request.timestamp)
         .ok()
-        .and_then(|timestamp| rfc2822::DateTimePrinter::new().timestamp_to_string(&timestamp).ok())
+        .and_then(|timestamp| rfc2822::to_string(&timestamp.to_zoned_datetime(TimeZone::UTC)).ok())
         .ok_or_else(|| wrong("timestamp", "must be a moment of the years 0 to 9999 (RFC 3339)"))?;
     let message = Message::builder()
         .from(sender.clone())
         .to(Mailbox::new(None, recipient.expose().clone()))
         .subject(rendered.subject.as_str())
-        .message_id(Some(message_id(request.id, sender.email.domain())))
-        .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Date"), date));
+        .message_id(Some(message_id(request.id, sender.email.domain())));
 
     let message = if request.attachments.is_empty() {
         match body(rendered) {
@@ -87,7 +86,9 @@ pub fn compose(
         })?;
         message.multipart(mixed)
     };
-    let message = message.map_err(|_| wrong("request", "must make a mail"))?;
+    let mut message: Message = message.map_err(|_| wrong("request", "must make a mail"))?;
+    // Only now: the builder takes no date before 1970.
+    message.headers_mut().insert_raw(HeaderValue::new(HeaderName::new_from_ascii_str("Date"), date));
     let envelope = Envelope::new(Some(sender.email.clone()), vec![recipient.expose().clone()])
         .map_err(|_| wrong("to", "must be given"))?;
     Ok(Mail { envelope, message: Bytes::from(message.formatted()) })
@@ -101,10 +102,21 @@ enum Body {
 
 fn body(rendered: &Rendered) -> Body {
     match (&rendered.text, &rendered.html) {
-        (Some(text), Some(html)) => Body::Alternatives(MultiPart::alternative_plain_html(text.clone(), html.clone())),
-        (None, Some(html)) => Body::Single(SinglePart::html(html.clone())),
-        (text, None) => Body::Single(SinglePart::plain(text.clone().unwrap_or_default())),
+        (Some(text), Some(html)) => {
+            Body::Alternatives(MultiPart::alternative_plain_html(in_lines(text), in_lines(html)))
+        }
+        (None, Some(html)) => Body::Single(SinglePart::html(in_lines(html))),
+        (text, None) => Body::Single(SinglePart::plain(in_lines(text.as_deref().unwrap_or_default()))),
     }
+}
+
+/// A text whose lines all end with LF, which is sent as CRLF. A CR that stands alone may be a line end to one server and
+/// not to the next, and NUL is no text at all.
+fn in_lines(text: &str) -> String {
+    if !text.contains(['\r', '\0']) {
+        return text.to_owned();
+    }
+    text.replace("\r\n", "\n").replace('\r', "\n").replace('\0', "")
 }
 
 fn attachment(file: &crate::request::Attachment) -> Result<SinglePart, (&'static str, &'static str)> {
@@ -114,5 +126,8 @@ fn attachment(file: &crate::request::Attachment) -> Result<SinglePart, (&'static
     let content_type =
         ContentType::parse(&file.media_type).map_err(|_| ("type", "must be a media type like application/pdf"))?;
     let data = BASE64.decode(&file.data).map_err(|_| ("data", "must be base64"))?;
+    // A file is sent as it is, also one that looks like text, whose line ends would be changed on the way.
+    let data = message::Body::new_with_encoding(data, ContentTransferEncoding::Base64)
+        .map_err(|_| ("data", "must be fit for base64"))?;
     Ok(Attachment::new(file.name.clone()).body(data, content_type))
 }

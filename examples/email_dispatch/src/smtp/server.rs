@@ -148,7 +148,7 @@ impl SmtpServer {
             return session.connection.quit();
         }
         let mut idle = self.lock();
-        let expired = idle.partition_point(|other| other.used + self.peer.settings.idle < session.used);
+        let expired = idle.partition_point(|other| session.used.duration_since(other.used) > self.peer.settings.idle);
         let expired: Vec<_> = idle.drain(..expired).collect();
         idle.push(session);
         drop(idle);

@@ -12,7 +12,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{MailFault, Shared, TakenMail};
+use super::{
+    MailFault, Shared, TakenMail,
+    syntax::{decoded, path, plain, scattered, undoubled},
+};
 use crate::personal::BASE64;
 
 /// The longest line that is read, in bytes: RFC 5321 asks for 512.
@@ -173,7 +176,9 @@ impl Session<'_> {
     async fn rcpt_to(&mut self, rest: &str) -> io::Result<Next> {
         let Some(to) = path(rest, "TO:") else { return Ok(self.refuse(501, "5.5.4 RCPT TO:<address>")) };
         if self.from.is_none() {
-            return Ok(self.refuse(503, "5.5.1 MAIL first"));
+            // What follows from another refusal is not counted.
+            self.say(503, "5.5.1 MAIL first");
+            return Ok(Next::Command);
         }
         let refused = match self.fault() {
             MailFault::HangAtRecipient => {
@@ -365,37 +370,4 @@ impl Session<'_> {
             self.input.clear();
         }
     }
-}
-
-/// Takes one dot from the beginning of each line that has one.
-fn undoubled(message: Vec<u8>) -> Vec<u8> {
-    if !message.starts_with(b".") && !message.windows(2).any(|bytes| bytes == b"\n.") {
-        return message;
-    }
-    let lines = message.split_inclusive(|&byte| byte == b'\n');
-    lines.flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect()
-}
-
-/// The address of `FROM:<address>` or `TO:<address>`, whatever follows.
-fn path<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let text = text.trim_start();
-    let head = text.get(..prefix.len())?;
-    let rest = text[prefix.len()..].trim_start().strip_prefix('<')?;
-    head.eq_ignore_ascii_case(prefix).then_some(rest)?.split_once('>').map(|(address, _)| address)
-}
-
-fn decoded(base64: &str) -> Option<String> {
-    String::from_utf8(BASE64.decode(base64).ok()?).ok()
-}
-
-/// User and password of `\0user\0password`.
-fn plain(answer: &str) -> Option<(String, String)> {
-    let text = decoded(answer)?;
-    let mut parts = text.split('\0').skip(1);
-    Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
-}
-
-/// A number for an address, the same each time (FNV-1a).
-fn scattered(address: &str) -> u64 {
-    address.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
