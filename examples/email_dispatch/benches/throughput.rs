@@ -24,7 +24,7 @@ use email_dispatch::{
     embedded::{Broker, MailFault, MailServer},
     kafka::KafkaSettings,
     limits::raise_open_files,
-    personal::{Keys, Recipient},
+    personal::Keys,
     record::Topic,
     request::{Intake, Limits, Origin},
     sample::Samples,
@@ -84,7 +84,7 @@ fn main() {
 
 async fn measure(run: &Run) {
     if run.is_smtp {
-        raise_open_files(2 * run.in_flight as u64 + 200);
+        raise_open_files(2 * run.in_flight as u64 + 200).unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
     let mut kafka = KafkaSettings { partitions: run.partitions, ..KafkaSettings::embedded(String::new()) };
@@ -154,11 +154,11 @@ async fn serve<T: Transport>(run: &Run, primary: Provider<T>, store: Store, kafk
         store,
         kafka,
         servers: MailServers { primary, secondary: None },
-        sms: SmsGateway::new(SmsSettings::new("http://127.0.0.1:9/".parse().unwrap())).unwrap(),
+        sms: SmsGateway::new(&SmsSettings::new("http://127.0.0.1:9/")).unwrap(),
         keys,
         templates: Templates::embedded(),
         sender: "Shop <shop@example.com>".parse().unwrap(),
-        alerts: Alerts::new(AlertSettings::default(), clock.clone()),
+        alerts: Alerts::new(AlertSettings::default(), clock.clone()).unwrap(),
         backups: Backups::open(folder.path()).await.unwrap(),
         counters: counters.clone(),
         clock,

@@ -77,6 +77,7 @@ pub fn settings(mut settings: Settings, backups: &Path) -> Settings {
     settings.publisher.breaker_slow = Duration::from_millis(500);
     settings.smtp.breaker_open = Duration::from_secs(2);
     settings.smtp.breaker_slow = Duration::from_millis(300);
+    settings.smtp.queue = Duration::from_millis(200);
     settings.smtp.breaker_window = 20;
     settings.again.delay = Duration::from_secs(1);
     settings.again.hold_limit = Duration::from_secs(20);

@@ -1,20 +1,16 @@
 //! Kafka: what is set, the publisher of the outbox, and the consumer that keeps order per key.
 
-pub mod dead_letters;
-pub mod publisher;
-
-use std::{collections::BTreeMap, time::Duration};
-
-use rdkafka::ClientConfig;
-
-use crate::record::Topic;
-
 pub mod consumer;
 pub mod dead_letters;
 pub mod publisher;
 mod topics;
 
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::ClientConfig;
+
 pub use self::topics::make_topics;
+use crate::record::Topic;
 
 /// How the service uses a cluster.
 #[derive(Clone, Debug)]

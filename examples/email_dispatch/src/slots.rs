@@ -148,8 +148,7 @@ mod tests {
         assert!(poll!(&mut work).is_pending());
         drop(held);
         work.await;
-        let got = got.lock().clone();
-        got
+        std::mem::take(&mut *got.lock())
     }
 
     #[tokio::test]

@@ -196,7 +196,8 @@ impl Waker {
         self.0.notify_one();
     }
 
-    async fn woken(&self) {
+    /// Returns when there are, once for however often it was told before.
+    pub async fn woken(&self) {
         self.0.notified().await;
     }
 }

@@ -131,12 +131,9 @@ impl Settings {
             let rule = "must not be given without smtp-url, the server that is asked first";
             broken.push(("smtp-secondary-url", Some(url.to_string()), rule.into()));
         }
-        let names = [("smtp-hello-name", &smtp.hello_name)];
-        let domain = smtp.message_id_domain.as_ref().map(|domain| ("smtp-message-id-domain", domain));
-        for (name, text) in names.into_iter().chain(domain) {
-            let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-[]:".contains(c));
-            require(broken, fits, name, Some(text.clone()), || "must be a host's name".into());
-        }
+        let hello = &smtp.hello_name;
+        let fits = !hello.is_empty() && hello.chars().all(|c| c.is_ascii_alphanumeric() || ".-[]:".contains(c));
+        require(broken, fits, "smtp-hello-name", Some(hello.clone()), || "must be a host's name".into());
         let steps = [
             ("smtp-connect-timeout", smtp.connect_timeout),
             ("smtp-command-timeout", smtp.command_timeout),
@@ -151,8 +148,10 @@ impl Settings {
         {
             broken.push(("smtp-ca-file", Some(file.display().to_string()), format!("cannot be read: {error}")));
         }
-        let steps = steps.iter().fold(Duration::ZERO, |sum, (_, time)| sum.saturating_add(*time));
-        let all = "the sum of smtp-connect-timeout, smtp-command-timeout and smtp-final-dot-timeout, which say more";
+        let times = [smtp.command_timeout.saturating_mul(5), smtp.final_dot_timeout.saturating_mul(2), smtp.queue];
+        let steps = times.into_iter().fold(smtp.connect_timeout, Duration::saturating_add);
+        let all = "the sum of smtp-queue, smtp-connect-timeout, five times smtp-command-timeout and twice \
+                   smtp-final-dot-timeout, which say more";
         let (first, second) = (smtp, &self.second);
         for (name, number) in [
             ("smtp-connections", Some(first.connections)),
@@ -167,6 +166,10 @@ impl Settings {
         {
             limit.into_iter().for_each(|limit| longer(broken, (name, limit), steps, all));
         }
+        let slow = second.breaker_slow.map_or(first.breaker_slow, |slow| slow.min(first.breaker_slow));
+        require(broken, smtp.queue < slow, "smtp-queue", Some(format!("{:?}", smtp.queue)), || {
+            format!("must be shorter than smtp-breaker-slow, {slow:?}, or else waiting would look like a slow server")
+        });
         for (name, time) in [
             ("smtp-breaker-open", Some(first.breaker_open)),
             ("smtp-secondary-breaker-open", second.breaker_open),

@@ -25,20 +25,18 @@ pub struct Smtp {
     /// What this process calls itself to a mail server.
     #[arg(id = "smtp-hello-name", value_name = "NAME", default_value = "localhost")]
     pub hello_name: String,
-    /// What Message-IDs end in, the same for all processes. Default: the sender's domain.
-    #[arg(id = "smtp-message-id-domain", value_name = "NAME")]
-    pub message_id_domain: Option<String>,
     /// How long connecting may take, TLS included.
     #[arg(id = "smtp-connect-timeout", value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub connect_timeout: Duration,
     /// How long the answer to a command may take.
-    #[arg(id = "smtp-command-timeout", value_name = "TIME", value_parser = duration, default_value = "10s")]
+    #[arg(id = "smtp-command-timeout", value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub command_timeout: Duration,
-    /// How long the answer to the end of a mail may take, without which nobody knows whether it was taken.
-    #[arg(id = "smtp-final-dot-timeout", value_name = "TIME", value_parser = duration, default_value = "30s")]
+    /// How long handing a mail over may take, and as long again the answer to its end, without which nobody knows whether
+    /// it was taken.
+    #[arg(id = "smtp-final-dot-timeout", value_name = "TIME", value_parser = duration, default_value = "15s")]
     pub final_dot_timeout: Duration,
     /// How many mails go over a connection before it is closed.
-    #[arg(id = "smtp-mails-per-connection", value_name = "NUMBER", default_value_t = 100)]
+    #[arg(id = "smtp-mails-per-connection", value_name = "NUMBER", default_value_t = 50)]
     pub mails_per_connection: u32,
     /// Certificates in PEM that are trusted besides the system's.
     #[arg(id = "smtp-ca-file", value_name = "FILE")]
@@ -49,8 +47,13 @@ pub struct Smtp {
     /// How many mails a second the server wants at most. Without: as many as there are.
     #[arg(id = "smtp-mails-per-second", value_name = "NUMBER")]
     pub mails_per_second: Option<u32>,
-    /// The longest time one mail may take, waiting for a conversation included. More than the three time-outs together.
-    #[arg(id = "smtp-time-limit", value_name = "TIME", value_parser = duration, default_value = "60s")]
+    /// How long a mail may wait for one of them, before another server is asked. Shorter than smtp-breaker-slow, since the
+    /// wait counts as the server's time.
+    #[arg(id = "smtp-queue", value_name = "TIME", value_parser = duration, default_value = "2s")]
+    pub queue: Duration,
+    /// The longest time one mail may take. More than smtp-queue and the longest conversation that the time-outs allow:
+    /// one connect time-out, five command time-outs, two final-dot time-outs.
+    #[arg(id = "smtp-time-limit", value_name = "TIME", value_parser = duration, default_value = "75s")]
     pub time_limit: Duration,
     /// How long the server's breakers, once open, wait before they try it again.
     #[arg(id = "smtp-breaker-open", value_name = "TIME", value_parser = duration, default_value = "10s")]
@@ -119,22 +122,18 @@ pub struct Again {
 }
 
 impl Smtp {
-    /// What Message-IDs end in.
-    #[must_use]
-    pub fn message_id_domain(&self) -> &str {
-        self.message_id_domain.as_deref().unwrap_or_else(|| self.sender.email.domain())
-    }
-
     /// What is put around the first server.
     #[must_use]
     pub fn protection(&self) -> Protection {
         Protection {
             connections: self.connections,
             mails_per_second: self.mails_per_second,
+            queue: self.queue,
             time_limit: self.time_limit,
             open: self.breaker_open,
             slow: self.breaker_slow,
             window: self.breaker_window,
+            ..Protection::default()
         }
     }
 }
@@ -151,6 +150,7 @@ impl Settings {
             open: second.breaker_open.unwrap_or(first.open),
             slow: second.breaker_slow.unwrap_or(first.slow),
             window: second.breaker_window.unwrap_or(first.window),
+            ..first
         }
     }
 }

@@ -10,7 +10,10 @@ use email_dispatch::{
     delivery::{MailServers, Protection, Provider},
     dispatch::Dispatcher,
     embedded::{MailFault, MailServer, SmsGateway as EmbeddedGateway, SmsMood},
-    kafka::consumer::{Handled, Handler},
+    kafka::{
+        consumer::{Handled, Handler},
+        publisher::Waker,
+    },
     personal::Keys,
     record::{Delivery, Headers, Record, Topic, header},
     request::{EmailRequest, Intake, Kind, Limits, Origin, Priority},
@@ -25,7 +28,6 @@ use serde_json::{Value, json};
 use sqlx::Executor;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::database::{TestDatabase, impatient};
 
@@ -76,7 +78,7 @@ impl Scene {
                 .unwrap(),
             ledger: ledger.clone(),
             outbox: store.outbox(),
-            publisher: std::sync::Arc::default(),
+            publisher: Waker::default(),
             guarantee: cast.guarantee,
             rules: RetryRules { max_attempts: cast.attempts, delay: Duration::from_secs(30) },
             hold: HOLD,
