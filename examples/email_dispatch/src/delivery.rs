@@ -169,12 +169,20 @@ impl<T: Transport> Provider<T> {
         [&self.breaker, &self.marketing.0, &self.notification.0, &self.transactional.0].into_iter()
     }
 
-    async fn send(&self, mail: &Mail, kind: Kind, handover: &impl Handover) -> Result<&str, Undelivered> {
-        let (_, guard) = match kind {
+    fn of(&self, kind: Kind) -> &(CircuitBreaker, Guard) {
+        match kind {
             Kind::Marketing => &self.marketing,
             Kind::Notification => &self.notification,
             Kind::Transactional => &self.transactional,
-        };
+        }
+    }
+
+    fn may_be_asked(&self, kind: Kind) -> bool {
+        self.of(kind).0.is_call_permitted() && self.breaker.is_call_permitted()
+    }
+
+    async fn send(&self, mail: &Mail, kind: Kind, handover: &impl Handover) -> Result<&str, Undelivered> {
+        let (_, guard) = self.of(kind);
         let handover = &Noted { handover, is_handed_over: AtomicBool::new(false) };
         match guard.call(|| self.attempt(mail, handover)).await {
             Ok(()) => Ok(&self.name),
@@ -232,6 +240,11 @@ impl<T: Transport> MailServers<T> {
         failover.call_flat(|| self.primary.send(mail, kind, handover)).await
     }
 
+    /// Whether a breaker would let a mail of that kind through to any server now. Asking changes nothing.
+    pub fn may_be_asked(&self, kind: Kind) -> bool {
+        self.primary.may_be_asked(kind) || self.secondary.as_ref().is_some_and(|second| second.may_be_asked(kind))
+    }
+
     /// All breakers, the first server's first.
     pub fn breakers(&self) -> impl Iterator<Item = &CircuitBreaker> {
         self.primary.breakers().chain(self.secondary.iter().flat_map(Provider::breakers))
@@ -259,7 +272,7 @@ impl Undelivered {
     }
 
     /// What to say when this was followed by another: whichever tells more of the mail, so an answer before a refusal
-    /// to ask; of two refusals the one that ends first.
+    /// to ask; of two refusals the one that ends first, which one that cannot say when may do at any moment.
     fn or(self, second: Self) -> Self {
         match (&self, &second) {
             (Self::Failed(_), Self::Refused(_)) => self,
@@ -285,7 +298,7 @@ impl resile::Rejectable for Undelivered {
 }
 
 fn wait(refusal: &Rejected) -> Duration {
-    refusal.retry_after().unwrap_or(Duration::MAX)
+    refusal.retry_after().unwrap_or(Duration::ZERO)
 }
 
 /// What an attempt says about the server.

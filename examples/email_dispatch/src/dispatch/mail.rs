@@ -39,6 +39,13 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     async fn try_mail(&self, delivery: &Delivery, request: &EmailRequest, held_until_ms: &mut Option<i64>) -> Look {
+        let now_ms = self.clock.now_ms();
+        let is_held_too_long =
+            |until_ms: &mut Option<i64>| now_ms >= *until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
+        // A claim is two transactions: not for a mail that no server would be asked to take.
+        if !self.servers.may_be_asked(request.kind) && !is_held_too_long(held_until_ms) {
+            return Look::After(SOON);
+        }
         let claim = match self.claim(request).await {
             Ok(claim) => claim,
             Err(look) => return look,
@@ -51,8 +58,7 @@ impl<T: Transport> Dispatcher<T> {
         match self.servers.send(&mail, request.kind, &handover).await {
             Ok(provider) => self.sent(request, &claim, provider).await,
             Err(Undelivered::Refused(refusal)) => {
-                let limit = *held_until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
-                if self.clock.now_ms() >= limit {
+                if is_held_too_long(held_until_ms) {
                     let trouble = Trouble::HeldTooLong(refusal.to_string());
                     return self.failed(delivery, request, &claim, trouble).await;
                 }

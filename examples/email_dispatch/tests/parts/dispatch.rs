@@ -24,6 +24,7 @@ use email_dispatch::{
     store::{Claimed, Facts, Guarantee, Ledger, LedgerSettings, Row, Status, Store, Written},
     template::Templates,
 };
+use resile::CircuitBreaker;
 use serde_json::{Value, json};
 use sqlx::Executor;
 use tempfile::TempDir;
@@ -516,23 +517,26 @@ mod doubt {
 mod holding {
     use super::*;
 
+    /// Waits until a request is held.
+    async fn held(scene: &Scene) {
+        while scene.dispatcher.counters.counts().in_flight == 0 || scene.dispatcher.slots.free() < 4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
-    async fn while_all_circuits_are_open_a_request_is_held_without_burning_an_attempt() {
+    async fn while_all_circuits_are_open_a_request_is_held_without_a_claim_and_without_a_place() {
         let scene = Scene::with(ALONE).await;
         scene.open();
         let request = scene.request(json!({}));
         let stop = CancellationToken::new();
         let handled = scene.dispatcher.handle(delivery(Topic::Normal, &request), stop.clone());
-        let look = async {
-            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Pending) {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(scene.dispatcher.slots.free(), 4, "a held request takes no place");
+        let (handled, ()) = tokio::join!(handled, async {
+            held(&scene).await;
             stop.cancel();
-        };
-        let (handled, ()) = tokio::join!(handled, look);
+        });
         assert_eq!(handled, Handled::HandedBack);
-        assert_eq!(scene.row(&request).await.attempts, 0);
+        assert_eq!(scene.ledger.find(request.id).await.unwrap(), None);
         assert!(scene.outbox().await.is_empty());
         assert_eq!(scene.primary.connections(), 0);
     }
@@ -543,17 +547,31 @@ mod holding {
         scene.open();
         let request = scene.request(json!({}));
         let handled = scene.handle(Topic::Normal, &request);
-        let close = async {
-            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Pending) {
-                tokio::task::yield_now().await;
-            }
-            for breaker in scene.dispatcher.servers.breakers() {
-                breaker.reset();
-            }
-        };
-        let (handled, ()) = tokio::join!(handled, close);
+        let (handled, ()) = tokio::join!(handled, async {
+            held(&scene).await;
+            scene.dispatcher.servers.breakers().for_each(CircuitBreaker::reset);
+        });
         assert_eq!(handled, Handled::Done);
-        assert_eq!(scene.row(&request).await.status, Status::Sent);
+        let row = scene.row(&request).await;
+        assert_eq!((row.status, row.attempts), (Status::Sent, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_once_claimed_is_given_back_without_burning_an_attempt() {
+        let scene = Scene::with(ALONE).await;
+        // The breaker of the kind lets it through, and that of the server has no place for a second trial.
+        let server = scene.dispatcher.servers.primary.breakers().next().unwrap();
+        server.transition_to_open().unwrap();
+        server.transition_to_half_open().unwrap();
+        let trials: Vec<_> = std::iter::from_fn(|| server.try_acquire().ok()).collect();
+        let request = scene.request(json!({}));
+        let handled = scene.handle(Topic::Normal, &request);
+        let (handled, ()) = tokio::join!(handled, async {
+            held(&scene).await;
+            drop(trials);
+        });
+        assert_eq!(handled, Handled::Done);
+        assert_eq!(scene.row(&request).await.attempts, 1);
     }
 
     #[tokio::test]
@@ -562,13 +580,10 @@ mod holding {
         scene.open();
         let request = scene.request(json!({}));
         let handled = scene.handle(Topic::Normal, &request);
-        let wait = async {
-            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Pending) {
-                tokio::task::yield_now().await;
-            }
+        let (handled, ()) = tokio::join!(handled, async {
+            held(&scene).await;
             scene.database.clock.advance(HOLD);
-        };
-        let (handled, ()) = tokio::join!(handled, wait);
+        });
         assert_eq!(handled, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::DelayedRetry);
     }
