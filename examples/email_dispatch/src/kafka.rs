@@ -91,10 +91,13 @@ impl KafkaSettings {
 
     /// What all clients have in common.
     pub(crate) fn client(&self) -> ClientConfig {
+        // A broker that stopped may leave connections behind that nobody answers.
+        let answer = self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300));
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)
+            .set("socket.timeout.ms", answer.as_millis().to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
         config
@@ -103,7 +106,6 @@ impl KafkaSettings {
     /// For the consumer of a lane that has so many records in hand.
     pub(crate) fn consumer(&self, lane: &str, buffered: usize) -> ClientConfig {
         let heartbeat = (self.session_timeout / 10).min(Duration::from_secs(3));
-        let answer = self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300));
         let mut config = self.client();
         config
             .set("group.id", format!("{}-{lane}", self.group))
@@ -115,7 +117,6 @@ impl KafkaSettings {
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("heartbeat.interval.ms", heartbeat.as_millis().to_string())
             .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
-            .set("socket.timeout.ms", answer.as_millis().to_string())
             .set("queued.min.messages", buffered.clamp(1_000, 100_000).to_string())
             .set("queued.max.messages.kbytes", "8192");
         self.with_properties(config)
