@@ -93,10 +93,13 @@ impl KafkaSettings {
 
     /// What all clients have in common.
     pub(crate) fn client(&self) -> ClientConfig {
+        // A broker that stopped may leave connections behind that nobody answers.
+        let answer = self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300));
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)
+            .set("socket.timeout.ms", answer.as_millis().to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
         config

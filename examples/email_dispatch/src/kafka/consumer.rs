@@ -102,6 +102,7 @@ impl Consumer {
     ///
     /// # Panics
     /// Outside a tokio runtime.
+    #[allow(clippy::needless_pass_by_value)] // the lane becomes the consumer's
     pub fn start<H: Handler>(settings: &KafkaSettings, lane: Lane, handler: Arc<H>) -> Result<Self, KafkaFault> {
         let fault = |reason: String| KafkaFault::Failed(format!("lane {}: {reason}", lane.name));
         if lane.buffered == 0 {
@@ -116,17 +117,18 @@ impl Consumer {
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(|error| fault(error.to_string()))?;
         let consumer = Arc::new(consumer);
-        let runtime = Handle::current();
-        runtime.spawn(commit::regularly(Arc::clone(&shared), Arc::downgrade(&consumer)));
-        let (say_over, over) = oneshot::channel();
-        let poll = Poll::new(Arc::clone(&shared), consumer, handler, runtime);
-        std::thread::Builder::new()
-            .name(format!("kafka-{}", lane.name))
-            .spawn(move || {
-                poll.run();
-                let _ = say_over.send(());
-            })
+        let thread = |name: &str| std::thread::Builder::new().name(format!("kafka-{name}-{}", lane.name));
+        let (committing, weak) = (Arc::clone(&shared), Arc::downgrade(&consumer));
+        thread("commit")
+            .spawn(move || commit::regularly(&committing, &weak))
             .map_err(|error| fault(error.to_string()))?;
+        let (say_over, over) = oneshot::channel();
+        let poll = Poll::new(Arc::clone(&shared), consumer, handler, Handle::current());
+        let run = move || {
+            poll.run();
+            let _ = say_over.send(());
+        };
+        thread("poll").spawn(run).map_err(|error| fault(error.to_string()))?;
         Ok(Self { shared, over: Some(over) })
     }
 

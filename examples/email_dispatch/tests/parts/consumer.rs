@@ -109,12 +109,13 @@ async fn until_progress(consumer: &Consumer, what: &str, holds: impl Fn(&Progres
 /// Who works on which key, and what each key has seen.
 #[derive(Default)]
 struct Watch {
-    busy: Mutex<BTreeSet<(Name, Vec<u8>)>>,
+    busy: Mutex<BTreeSet<Key>>,
     overlaps: AtomicUsize,
-    seen: Mutex<HashMap<(Name, Vec<u8>), Vec<i64>>>,
+    seen: Mutex<HashMap<Key, Vec<i64>>>,
 }
 
-type Name = &'static str;
+/// A topic's name, and a key there.
+type Key = (&'static str, Vec<u8>);
 
 impl Watch {
     async fn work(&self, delivery: Delivery) -> Handled {
@@ -477,8 +478,8 @@ async fn a_stopped_broker_does_not_end_the_consumer(kafka: &TestKafka) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     kafka.resume().await;
     kafka.send(Topic::High, None, "after").await;
-    until("the second committed", async || consumer.progress().finished >= 2 && consumer.is_idle()).await;
-    assert_eq!(kafka.committed("work", Topic::High).await, kafka.ends(Topic::High).await);
+    until("the second committed", async || kafka.committed("work", Topic::High).await == kafka.ends(Topic::High).await)
+        .await;
     assert_eq!(consumer.progress().fault, None);
 }
 
@@ -491,10 +492,10 @@ async fn what_finishes_while_the_broker_is_stopped_is_committed_later(kafka: &Te
     until_progress(&consumer, "one in hand", |it| it.in_hand == 1).await;
     kafka.stop();
     gate.add_permits(10);
-    until_progress(&consumer, "finished", |it| it.finished == 1 && it.uncommitted == 1).await;
+    until_progress(&consumer, "finished", |it| it.finished == 1).await;
     kafka.resume().await;
-    until("committed", async || consumer.is_idle()).await;
-    assert_eq!(kafka.committed("work", Topic::High).await, BTreeMap::from([(0, 1)]));
+    // A broker that is away for longer than the session has the record read and finished again.
+    until("committed", async || kafka.committed("work", Topic::High).await == BTreeMap::from([(0, 1)])).await;
 }
 
 async fn shutting_down_without_a_broker_ends(kafka: &TestKafka) {

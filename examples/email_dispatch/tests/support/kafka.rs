@@ -191,7 +191,7 @@ impl TestKafka {
 
 fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "500");
+    config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "500").set("socket.timeout.ms", "3000");
     config
 }
 

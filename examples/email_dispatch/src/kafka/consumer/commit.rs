@@ -1,10 +1,6 @@
 //! Commits what is finished, and finds out what the broker forgot.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Weak, time::Duration};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -17,22 +13,20 @@ use super::{context::Context, desk::Place, shared::Shared};
 const ASK: Duration = Duration::from_secs(2);
 
 /// Commits every `commit_interval` until the consumer is closed.
-pub(super) async fn regularly(shared: Arc<Shared>, consumer: Weak<BaseConsumer<Context>>) {
+///
+/// It waits for the broker's answer, since librdkafka tells nobody of a commit that failed later. That may take long, so
+/// it has a thread of its own, for which no runtime waits when it ends.
+pub(super) fn regularly(shared: &Shared, consumer: &Weak<BaseConsumer<Context>>) {
     loop {
-        tokio::time::sleep(shared.settings.commit_interval).await;
-        let (shared, consumer) = (Arc::clone(&shared), consumer.clone());
-        let once = move || {
-            let closed = shared.committing.lock();
-            let consumer = consumer.upgrade().filter(|_| !*closed)?;
-            explain_gaps(&shared, &consumer);
-            let places = shared.desk().places();
-            commit(&shared, &consumer, &places);
-            Some(())
-        };
-        // Committing waits for the broker, for only so its answer is learned.
-        if !matches!(tokio::task::spawn_blocking(once).await, Ok(Some(()))) {
-            return;
-        }
+        std::thread::sleep(shared.settings.commit_interval);
+        let closed = shared.committing.lock();
+        let Some(consumer) = consumer.upgrade().filter(|_| !*closed) else { return };
+        explain_gaps(shared, &consumer);
+        let places = shared.desk().places();
+        commit(shared, &consumer, &places);
+        // Before the lock is given up, so that the last one to have it, which leaves the group, is the polling thread.
+        drop(consumer);
+        drop(closed);
     }
 }
 
