@@ -248,7 +248,7 @@ impl Ledger {
     /// The database's. The row is then held until the lease is over.
     pub async fn release(&self, claim: &Claim) -> Result<Written, StoreError> {
         let from = Some(Status::Sending);
-        self.fenced(Move { from, uncount: 1, ..claim.moved(Status::Pending) }).await
+        self.fenced(Move { from, uncount: Some(1), ..claim.moved(Status::Pending) }).await
     }
 
     /// Makes what has been in doubt for longer than its lease UNKNOWN, and names it.

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     StoreError,
-    apply::apply,
+    apply::{Doubt, Unapplied, apply},
     change::{Change, ClaimRow, Effect, Move},
     database::{self, Database},
     error::{is_conflict, is_disconnect},
@@ -20,7 +20,7 @@ use super::{
 use crate::wall_clock::WallClock;
 
 /// The most changes in one transaction. More gain little and make those who came first wait.
-const MOST_AT_ONCE: usize = 256;
+const MOST_AT_ONCE: usize = 1_024;
 
 /// How many changes may wait before those who want more have to wait themselves.
 const QUEUE: usize = 4 * MOST_AT_ONCE;
@@ -134,13 +134,15 @@ impl Task {
     async fn write(&mut self, changes: &[&Change]) -> Result<Vec<Effect>, StoreError> {
         let time_limit = self.database.time_limit();
         let mut attempt = 1;
+        let mut doubt = Doubt::Nobody;
         loop {
-            let failure = match tokio::time::timeout(time_limit, self.transaction(changes)).await {
+            let failure = match tokio::time::timeout(time_limit, self.transaction(changes, doubt)).await {
                 Ok(Ok(effects)) => return Ok(effects),
                 Ok(Err(failure)) => failure,
                 Err(_) => return Err(StoreError::Unavailable(format!("no answer within {time_limit:?}"))),
             };
             match failure {
+                Failure::Fenced => doubt = Doubt::Everybody,
                 Failure::Undone(error) if attempt < ATTEMPTS && (is_conflict(&error) || is_disconnect(&error)) => {
                     tracing::debug!(%error, attempt, "a transaction is done again");
                     attempt += 1;
@@ -152,7 +154,7 @@ impl Task {
     }
 
     /// One transaction. The connection is kept only if all went well: with it goes whatever was begun.
-    async fn transaction(&mut self, changes: &[&Change]) -> Result<Vec<Effect>, Failure> {
+    async fn transaction(&mut self, changes: &[&Change], doubt: Doubt) -> Result<Vec<Effect>, Failure> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.database.connect().await.map_err(Failure::Connect)?,
@@ -161,16 +163,27 @@ impl Task {
         let mut transaction = connection.begin_with(engine.begin()).await.map_err(Failure::Undone)?;
         // Only now: the lock may have taken its time.
         let now = self.clock.now_ms();
-        let effects = apply(&mut transaction, engine, now, changes).await.map_err(Failure::Undone)?;
-        transaction.commit().await.map_err(Failure::Commit)?;
+        let applied = match apply(&mut transaction, engine, now, changes, doubt).await {
+            Ok(effects) => {
+                transaction.commit().await.map_err(Failure::Commit)?;
+                Ok(effects)
+            }
+            Err(Unapplied::Fenced) => {
+                transaction.rollback().await.map_err(Failure::Undone)?;
+                Err(Failure::Fenced)
+            }
+            Err(Unapplied::Failed(error)) => return Err(Failure::Undone(error)),
+        };
         self.connection = Some(connection);
-        Ok(effects)
+        applied
     }
 }
 
 enum Failure {
     /// Nothing was begun.
     Connect(StoreError),
+    /// What was begun is undone, to be done again in [doubt](Doubt::Everybody).
+    Fenced,
     /// What was begun is undone.
     Undone(sqlx::Error),
     /// Nobody knows: a lost answer to a commit says nothing about the commit.
@@ -186,7 +199,7 @@ fn answer(batch: Vec<Request>, effects: Vec<Effect>) -> Vec<Change> {
         {
             unclaimed.push(Change::Move(Move {
                 from: Some(Status::Sending),
-                uncount: 1,
+                uncount: Some(1),
                 ..Move::to(Status::Pending, id, owner)
             }));
         }
