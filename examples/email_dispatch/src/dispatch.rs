@@ -110,9 +110,10 @@ impl<T: Transport> Handler for Dispatcher<T> {
     async fn handle(&self, delivery: Delivery, stop: CancellationToken) -> Handled {
         let now_ms = self.clock.now_ms();
         let payload = delivery.payload.as_deref().unwrap_or_default();
-        let opened = match self.intake.open(payload, now_ms) {
+        // What is large and what is rare is in a box: a mail under way costs little more than the mail.
+        let opened = match self.intake.open(payload, now_ms).map(Box::new) {
             Ok(opened) => opened,
-            Err(faults) => return self.refuse(&delivery, &faults, &stop).await,
+            Err(faults) => return Box::pin(self.refuse(&delivery, &faults, &stop)).await,
         };
         if delivery.topic == Topic::DelayedRetry
             && let Some(due_ms) = delivery.headers.not_before_ms()
@@ -123,8 +124,11 @@ impl<T: Transport> Handler for Dispatcher<T> {
         let _in_flight = self.counters.in_flight();
         match delivery.topic {
             Topic::DeadLetter => Handled::Done, // for people
-            Topic::Sms => self.text(&delivery, opened, &stop).await,
-            _ => self.mail(&delivery, opened, &stop).await,
+            Topic::Sms => Box::pin(self.text(&delivery, *opened, &stop)).await,
+            _ => {
+                let (request, mail) = self.compose(*opened);
+                self.mail(&delivery, &request, &mail, &stop).await
+            }
         }
     }
 }

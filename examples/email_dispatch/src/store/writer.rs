@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 3;
 /// Hands changes over to the task that writes them. The task ends when the last handle is gone.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    queue: mpsc::Sender<Request>,
+    queue: mpsc::Sender<Box<Request>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -50,18 +50,22 @@ impl Writer {
     ///
     /// # Cancel safety
     /// A change may still be made after the future was dropped. A claim that nobody waits for any more is given back.
-    pub(super) async fn write(&self, change: Change) -> Result<Effect, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.queue.send(Request { change, answer }).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+    pub(super) fn write(&self, change: Change) -> impl Future<Output = Result<Effect, StoreError>> {
+        // In a box from here on: every future around this one would keep a place for all of it, and there are as many of
+        // them as there are mails under way.
+        let (request, answered) = Request::of(change);
+        async {
+            self.queue.send(request).await.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?
+        }
     }
 
     /// Like [`Self::write`], for several, which may be committed in more than one transaction.
     pub(super) async fn write_all(&self, changes: Vec<Change>) -> Result<Vec<Effect>, StoreError> {
         let mut answers = Vec::with_capacity(changes.len());
         for change in changes {
-            let (answer, answered) = oneshot::channel();
-            self.queue.send(Request { change, answer }).await.map_err(|_| closed())?;
+            let (request, answered) = Request::of(change);
+            self.queue.send(request).await.map_err(|_| closed())?;
             answers.push(answered);
         }
         let mut effects = Vec::with_capacity(answers.len());
@@ -88,6 +92,13 @@ struct Request {
     answer: oneshot::Sender<Result<Effect, StoreError>>,
 }
 
+impl Request {
+    fn of(change: Change) -> (Box<Self>, oneshot::Receiver<Result<Effect, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Box::new(Self { change, answer }), answered)
+    }
+}
+
 struct Task {
     database: Database,
     clock: WallClock,
@@ -95,7 +106,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Box<Request>>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(MOST_AT_ONCE);
         loop {
             tokio::select! {
@@ -112,7 +123,7 @@ impl Task {
         }
     }
 
-    async fn serve(&mut self, batch: Vec<Request>) {
+    async fn serve(&mut self, batch: Vec<Box<Request>>) {
         let changes: Vec<_> = batch.iter().map(|request| &request.change).collect();
         let unclaimed = match self.write(&changes).await {
             Ok(effects) => answer(batch, effects),
@@ -191,9 +202,10 @@ enum Failure {
 }
 
 /// Tells each caller, and returns what gives those claims back that nobody waited for.
-fn answer(batch: Vec<Request>, effects: Vec<Effect>) -> Vec<Change> {
+fn answer(batch: Vec<Box<Request>>, effects: Vec<Effect>) -> Vec<Change> {
     let mut unclaimed = Vec::new();
-    for (Request { change, answer }, effect) in batch.into_iter().zip(effects) {
+    for (request, effect) in batch.into_iter().zip(effects) {
+        let Request { change, answer } = *request;
         if let Err(Ok(Effect::Made { .. })) = answer.send(Ok(effect))
             && let Change::Claim(ClaimRow { id, owner, .. }) = change
         {
