@@ -54,7 +54,16 @@ struct Run {
 }
 
 const fn run(name: &'static str, mails: usize, in_flight: usize, takes_ms: u64, is_smtp: bool) -> Run {
-    Run { name, mails, in_flight, connections: in_flight, people: u32::MAX, partitions: 12, takes: Duration::from_millis(takes_ms), is_smtp }
+    Run {
+        name,
+        mails,
+        in_flight,
+        connections: in_flight,
+        people: u32::MAX,
+        partitions: 12,
+        takes: Duration::from_millis(takes_ms),
+        is_smtp,
+    }
 }
 
 const RUNS: [Run; 9] = [
