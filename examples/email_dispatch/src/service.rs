@@ -210,6 +210,13 @@ impl Service {
         self.consumers.lock().iter().map(Consumer::progress).collect()
     }
 
+    /// Whether every lane has partitions to read. Where several processes share the work, not each need have some of all.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        let progress = self.progress();
+        progress.len() == LANES.len() && progress.iter().all(|lane| lane.partitions > 0)
+    }
+
     /// Stops reading, lets what is under way finish or hands it back, publishes what that left, and disconnects.
     pub async fn shut_down(self, time_limit: Duration) {
         self.stop.cancel();
