@@ -32,14 +32,14 @@ const ACTS: [(f32, Act); 11] = [
     (28.0, Act::AllDown),
     (31.0, Act::SecondaryBack),
     (34.0, Act::PrimaryWell),
-    (37.0, Act::End),
+    (39.0, Act::End),
 ];
 
 /// What a mail server is like that has no trouble of its own.
 pub(crate) const WELL: MailFault = MailFault::RecipientIf { code: 550, matches: |address| address.starts_with(NOBODY) };
 
 /// Over how long the requests come in.
-const TRAFFIC: Duration = Duration::from_secs(33);
+const TRAFFIC: Duration = Duration::from_secs(37);
 /// How long there is for all topics to be read, before the first request.
 const START: Duration = Duration::from_secs(8);
 /// How long there is for what is left to do after the last request.
@@ -82,8 +82,8 @@ pub fn settings(mut settings: Settings, backups: &Path) -> Settings {
     settings.publisher.breaker_open = Duration::from_secs(2);
     settings.publisher.breaker_slow = Duration::from_millis(500);
     settings.smtp.breaker_open = Duration::from_secs(2);
-    settings.smtp.breaker_slow = Duration::from_millis(300);
-    settings.smtp.queue = Duration::from_millis(200);
+    settings.smtp.breaker_slow = Duration::from_millis(600);
+    settings.smtp.queue = Duration::from_millis(100);
     settings.smtp.breaker_window = 20;
     settings.again.delay = Duration::from_secs(1);
     settings.again.hold_limit = Duration::from_secs(20);
@@ -177,7 +177,7 @@ impl<'a> Parts<'a> {
     async fn act(&self, act: Act) -> Result<(), Failure> {
         match act {
             Act::PrimaryDown => self.primary.set(MailFault::Down).await,
-            Act::PrimarySlow => self.primary.set(MailFault::SlowEndOfData(Duration::from_millis(600))).await,
+            Act::PrimarySlow => self.primary.set(MailFault::SlowEndOfData(Duration::from_millis(900))).await,
             Act::PrimaryWell => self.primary.set(WELL).await,
             Act::PrimaryDefers => self.primary.set(MailFault::Recipient { code: 450, percent: 20 }).await,
             Act::BrokerStopped => self.broker.stop()?,
