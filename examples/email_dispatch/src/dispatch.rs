@@ -30,27 +30,21 @@ use crate::{
         consumer::{Handled, Handler},
         publisher::Waker,
     },
-    personal::Keys,
     record::{Delivery, Topic},
-    request::{EmailRequest, Intake, Origin},
+    request::{EmailRequest, Intake},
     route::RetryRules,
     slots::Slots,
     sms::SmsGateway,
     smtp::Transport,
     store::{Claim, Claimed, Facts, Guarantee, Ledger, Outbox, Status, StoreError},
-    template::Templates,
     wall_clock::WallClock,
 };
 
 /// Works on the records of all topics.
 #[derive(Debug)]
 pub struct Dispatcher<T> {
-    /// Reads what is on a topic.
+    /// Reads what is on a topic, decrypts whom it is for, and renders what it says.
     pub intake: Intake,
-    /// Decrypts whom it is for.
-    pub keys: Keys,
-    /// Says it.
-    pub templates: Templates,
     /// Whom mails come from.
     pub sender: Mailbox,
     /// Sends it.
@@ -116,8 +110,8 @@ impl<T: Transport> Handler for Dispatcher<T> {
     async fn handle(&self, delivery: Delivery, stop: CancellationToken) -> Handled {
         let now_ms = self.clock.now_ms();
         let payload = delivery.payload.as_deref().unwrap_or_default();
-        let request = match self.intake.parse(payload, Origin::Topic, now_ms) {
-            Ok(request) => request,
+        let opened = match self.intake.open(payload, now_ms) {
+            Ok(opened) => opened,
             Err(faults) => return self.refuse(&delivery, &faults, &stop).await,
         };
         if delivery.topic == Topic::DelayedRetry
@@ -129,8 +123,8 @@ impl<T: Transport> Handler for Dispatcher<T> {
         let _in_flight = self.counters.in_flight();
         match delivery.topic {
             Topic::DeadLetter => Handled::Done, // for people
-            Topic::Sms => self.text(&delivery, &request, &stop).await,
-            _ => self.mail(&delivery, &request, &stop).await,
+            Topic::Sms => self.text(&delivery, opened, &stop).await,
+            _ => self.mail(&delivery, opened, &stop).await,
         }
     }
 }

@@ -134,16 +134,14 @@ impl Service {
         let (ledger, outbox) = (store.ledger(rules.ledger.clone()), store.outbox());
         let publisher =
             Publisher::start(outbox.clone(), ledger.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
-        let intake = Intake::new(keys.clone(), templates.clone(), rules.limits);
+        let intake = Intake::new(keys.clone(), templates, rules.limits);
         let mut breakers = vec![publisher.breaker().clone()];
         breakers.extend(servers.breakers().cloned());
         breakers.push(sms.breaker().clone());
         let watched = breakers.iter().map(|breaker| alerts.watch(breaker)).collect();
-        let door = Door::new(intake.clone(), keys.clone(), outbox.clone(), clock.clone(), publisher.waker());
+        let door = Door::new(intake.clone(), keys, outbox.clone(), clock.clone(), publisher.waker());
         let dispatcher = Arc::new(Dispatcher {
             intake,
-            keys,
-            templates,
             sender,
             servers,
             sms,

@@ -10,7 +10,7 @@ use crate::{
     delivery::Undelivered,
     kafka::consumer::Handled,
     record::{Delivery, again, dead_letter, sms},
-    request::{EmailRequest, Priority},
+    request::{EmailRequest, Opened, Priority},
     route::{self, Route, Trouble},
     smtp::{Fault, Handover, Mail, SendError, Transport, compose},
     store::{Claim, Finish, Guarantee, Ledger, Written},
@@ -20,12 +20,14 @@ use crate::{
 const SOON: Duration = Duration::from_millis(200);
 
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn mail(&self, delivery: &Delivery, request: &EmailRequest, stop: &CancellationToken) -> Handled {
+    pub(super) async fn mail(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
+        let mail = self.compose(&opened);
+        let Opened { request, .. } = opened;
         let mut held_until_ms = None;
         loop {
             let turn = self.slots.take(Turn::of(delivery.topic) as usize);
             let Some(slot) = stop.run_until_cancelled(turn).await else { return Handled::HandedBack };
-            let look = self.try_mail(delivery, request, &mut held_until_ms).await;
+            let look = self.try_mail(delivery, &request, &mail, &mut held_until_ms).await;
             drop(slot);
             match look {
                 Look::Done => return Handled::Done,
@@ -38,7 +40,13 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    async fn try_mail(&self, delivery: &Delivery, request: &EmailRequest, held_until_ms: &mut Option<i64>) -> Look {
+    async fn try_mail(
+        &self,
+        delivery: &Delivery,
+        request: &EmailRequest,
+        mail: &Result<Mail, String>,
+        held_until_ms: &mut Option<i64>,
+    ) -> Look {
         let now_ms = self.clock.now_ms();
         let is_held_too_long =
             |until_ms: &mut Option<i64>| now_ms >= *until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
@@ -50,12 +58,12 @@ impl<T: Transport> Dispatcher<T> {
             Ok(claim) => claim,
             Err(look) => return look,
         };
-        let mail = match self.compose(request) {
+        let mail = match mail {
             Ok(mail) => mail,
-            Err(why) => return self.failed(delivery, request, &claim, Trouble::Unsendable(why)).await,
+            Err(why) => return self.failed(delivery, request, &claim, Trouble::Unsendable(why.clone())).await,
         };
         let handover = LedgerHandover { ledger: &self.ledger, claim: &claim };
-        match self.servers.send(&mail, request.kind, &handover).await {
+        match self.servers.send(mail, request.kind, &handover).await {
             Ok(provider) => self.sent(request, &claim, provider).await,
             Err(Undelivered::Refused(refusal)) => {
                 if is_held_too_long(held_until_ms) {
@@ -73,11 +81,9 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    fn compose(&self, request: &EmailRequest) -> Result<Mail, String> {
-        let to = request.to.as_deref().ok_or("there is no address to send a mail to")?;
-        let recipient = self.keys.decrypt_address(to).map_err(|error| format!("the address {error}"))?;
-        let rendered = self.templates.render(request).map_err(|error| error.to_string())?;
-        compose(request, &rendered, &recipient, &self.sender).map_err(|error| error.to_string())
+    fn compose(&self, opened: &Opened) -> Result<Mail, String> {
+        let to = opened.to.as_ref().ok_or("there is no address to send a mail to")?;
+        compose(&opened.request, &opened.rendered, to, &self.sender).map_err(|error| error.to_string())
     }
 
     async fn sent(&self, request: &EmailRequest, claim: &Claim, provider: &str) -> Look {

@@ -12,17 +12,22 @@ use crate::{
     kafka::consumer::Handled,
     personal::Phone,
     record::{Delivery, dead_letter},
-    request::EmailRequest,
+    request::{EmailRequest, Opened},
     sms::{self, SmsError},
     smtp::Transport,
     store::{Claim, Finish, Written},
 };
 
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn text(&self, delivery: &Delivery, request: &EmailRequest, stop: &CancellationToken) -> Handled {
+    pub(super) async fn text(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
+        let Opened { request, phone, rendered, .. } = opened;
+        let sms = phone.map(|phone| {
+            let text = sms::text_of(&rendered.subject, rendered.text.as_deref().unwrap_or_default());
+            (phone, text)
+        });
         let mut held_until_ms = None;
         loop {
-            match self.try_text(delivery, request, &mut held_until_ms).await {
+            match self.try_text(delivery, &request, sms.as_ref(), &mut held_until_ms).await {
                 Look::Done => return Handled::Done,
                 Look::After(wait) => {
                     if !pause(wait, stop).await {
@@ -33,16 +38,22 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    async fn try_text(&self, delivery: &Delivery, request: &EmailRequest, held_until_ms: &mut Option<i64>) -> Look {
+    async fn try_text(
+        &self,
+        delivery: &Delivery,
+        request: &EmailRequest,
+        sms: Option<&(Phone, String)>,
+        held_until_ms: &mut Option<i64>,
+    ) -> Look {
         let claim = match self.claim(request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
-        let (phone, text) = match self.word(request) {
-            Ok(worded) => worded,
-            Err(why) => return self.give_up(delivery, request, &claim, "unsendable", why).await,
+        let Some((phone, text)) = sms else {
+            let why = "there is no phone number to send an SMS to".to_owned();
+            return self.give_up(delivery, request, &claim, "unsendable", why).await;
         };
-        match self.sms.send(request.id, &phone, &text).await {
+        match self.sms.send(request.id, phone, text).await {
             Ok(()) => {
                 if self.write(request.id, || self.ledger.finish(&claim, Finish::SmsSent, Vec::new())).await
                     == Written::Yes
@@ -61,13 +72,6 @@ impl<T: Transport> Dispatcher<T> {
             }
             Err(error) => self.give_up(delivery, request, &claim, "sms_gateway", error.to_string()).await,
         }
-    }
-
-    fn word(&self, request: &EmailRequest) -> Result<(Phone, String), String> {
-        let phone = request.phone.as_deref().ok_or("there is no phone number to send an SMS to")?;
-        let phone = self.keys.decrypt_phone(phone).map_err(|error| format!("the phone number {error}"))?;
-        let rendered = self.templates.render(request).map_err(|error| error.to_string())?;
-        Ok((phone, sms::text_of(&rendered.subject, rendered.text.as_deref().unwrap_or_default())))
     }
 
     async fn give_up(

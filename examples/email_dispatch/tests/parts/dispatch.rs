@@ -68,11 +68,8 @@ impl Scene {
         };
         let gateway = EmbeddedGateway::start().await.unwrap();
         let backups = tempfile::tempdir().unwrap();
-        let keys = Keys::random();
         let dispatcher = Dispatcher {
-            intake: Intake::new(keys.clone(), Templates::embedded(), Limits::default()),
-            keys,
-            templates: Templates::embedded(),
+            intake: Intake::new(Keys::random(), Templates::embedded(), Limits::default()),
             sender: "Shop <shop@example.com>".parse().unwrap(),
             servers: MailServers { primary: provider(&primary), secondary: secondary.as_ref().map(provider) },
             sms: SmsGateway::new(&SmsSettings { pause: Duration::from_millis(1), ..SmsSettings::new(gateway.url()) })
