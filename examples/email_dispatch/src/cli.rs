@@ -18,7 +18,7 @@ use crate::{
 /// fail while 2,000 requests are sent.
 ///
 /// Each setting can be given as a flag, in the environment (its name is in brackets) or in a TOML file named by --config,
-/// and wins in that order. In the file --kafka-brokers is `brokers` in the table [kafka], or `kafka-brokers`. Times are
+/// and wins in that order. In the file --kafka-brokers is `brokers` in the table `[kafka]`, or `kafka-brokers`. Times are
 /// written like 500ms, 10s or 2m. Passwords are better in the environment or the file than in a flag, which everybody on
 /// the machine can read.
 #[derive(Clone, Debug, Parser)]
