@@ -14,6 +14,8 @@ mod dispatch;
 mod http;
 #[path = "../support/kafka.rs"]
 mod kafka;
+#[path = "../support/log.rs"]
+mod log;
 mod personal;
 mod publisher;
 mod record;

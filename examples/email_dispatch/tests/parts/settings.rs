@@ -6,12 +6,13 @@ use email_dispatch::{
     cli::{Cli, Dlt, Resolution, Stop, Task, Unknown},
     delivery::Protection,
     kafka::KafkaSettings,
-    logging,
     request::Limits,
     route::RetryRules,
     settings::{LogFormat, Settings, View, Weights, environment_name},
     store::{Guarantee, LedgerSettings, StoreSettings, Synchronous},
 };
+
+use crate::log::Log;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -477,37 +478,14 @@ fn an_embedded_mail_server_has_its_end_of_each_conversation_here() {
 #[test]
 fn the_log_is_text_or_json_and_filtered() {
     for (format, begins) in [(LogFormat::Json, "{"), (LogFormat::Text, "2")] {
-        let lines = Lines::default();
-        let log = logging::subscriber(format, "warn", lines.clone()).unwrap();
-        tracing::subscriber::with_default(log, || {
-            tracing::info!("not this");
-            tracing::warn!(breaker = "primary-smtp", "opened");
-        });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let log = Log::default();
+        let listening = log.listen(format, "warn");
+        tracing::info!("not this");
+        tracing::warn!(breaker = "primary-smtp", "opened");
+        drop(listening);
+        let text = log.text();
         assert!(text.starts_with(begins) && text.contains("opened") && text.contains("primary-smtp"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains("not this") && !text.contains('\u{1b}'), "{text}");
-    }
-}
-
-/// Keeps what is written.
-#[derive(Clone, Default)]
-struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }
