@@ -197,9 +197,7 @@ impl Intake {
         }
         match (origin, Recipient::parse(to)) {
             (Origin::Topic, _) => found.fault("to", mask_text(to), "must be encrypted on a topic"),
-            (Origin::Http, Ok(recipient)) => {
-                Some((self.keys.encrypt(recipient.expose().as_ref()), recipient))
-            }
+            (Origin::Http, Ok(recipient)) => Some((self.keys.encrypt(recipient.expose().as_ref()), recipient)),
             (Origin::Http, Err(error)) => found.fault("to", mask_text(to), error.to_string()),
         }
     }

@@ -235,7 +235,7 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("smtp-ca-file", "/no/such/file", "cannot be read"),
         ("smtp-connections", "0", "must be from 1"),
         ("smtp-mails-per-second", "0", "must be from 1"),
-        ("smtp-time-limit", "62s", "must be longer than 62s, the sum of"),
+        ("smtp-time-limit", "62s", "must be longer than 1m 2s, the sum of"),
         ("smtp-queue", "5s", "must be shorter than smtp-breaker-slow, 5s"),
         ("smtp-breaker-open", "0s", "must be longer than no time"),
         ("smtp-breaker-slow", "0s", "must be longer than no time"),
