@@ -137,9 +137,9 @@ impl<T: Transport> Dispatcher<T> {
             Route::Again { topic, after } => {
                 let not_before_ms = (!after.is_zero()).then(|| self.clock.in_ms(*after));
                 let record = again(delivery, *topic, claim.attempts, not_before_ms);
-                (Finish::Again { reason: reason.clone(), not_before_ms }, vec![record])
+                (Finish::Again { reason: reason.clone() }, vec![record])
             }
-            Route::Sms => (Finish::Again { reason: reason.clone(), not_before_ms: None }, vec![sms(delivery)]),
+            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery)]),
             Route::DeadLetter => {
                 let record = dead_letter(delivery, trouble.name(), &reason);
                 (Finish::Failed { reason: reason.clone() }, vec![record])

@@ -213,7 +213,7 @@ const CLAIM: Statement = statement!(
      ON CONFLICT (id) DO UPDATE
      SET status = 'SENDING', owner = excluded.owner, held_until = excluded.held_until,
          attempts = emails.attempts + 1, changed_at = excluded.changed_at
-     WHERE emails.status IN ('PENDING', 'SENDING') AND emails.held_until <= excluded.changed_at
+     WHERE emails.status = 'PENDING' OR (emails.status = 'SENDING' AND emails.held_until <= excluded.changed_at)
      RETURNING id, attempts"
 );
 
@@ -238,7 +238,7 @@ const MOVE: Statement = statement!(
     "UPDATE emails
      SET status = c.value->>'to',
          owner = CASE WHEN c.value->>'until' IS NULL THEN NULL ELSE emails.owner END,
-         held_until = COALESCE(CAST(c.value->>'until' AS BIGINT), CAST(c.value->>'not_before' AS BIGINT), 0),
+         held_until = COALESCE(CAST(c.value->>'until' AS BIGINT), 0),
          attempts = emails.attempts - CAST(c.value->>'uncount' AS BIGINT),
          provider = COALESCE(c.value->>'provider', emails.provider),
          reason = c.value->>'reason', request = c.value->>'request', changed_at = $2

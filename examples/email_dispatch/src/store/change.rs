@@ -63,8 +63,6 @@ pub(super) struct Move {
     pub(super) to: Status,
     /// The end of a new lease. Without one the row has no owner any more.
     pub(super) until: Option<i64>,
-    /// The moment before which nobody is to claim it, of a row without an owner.
-    pub(super) not_before: Option<i64>,
     pub(super) provider: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) request: Option<String>,
@@ -84,7 +82,6 @@ impl Move {
             from: None,
             to,
             until: None,
-            not_before: None,
             provider: None,
             reason: None,
             request: None,

@@ -97,9 +97,9 @@ pub struct Claim {
 pub enum Claimed {
     /// It is the caller's.
     Yes(Claim),
-    /// Another works on it, perhaps until then, or it is not to be tried again before. Claim again then.
+    /// Another works on it, perhaps until then, in milliseconds since 1970. Claim again then.
     Held {
-        /// When its lease is over, or its time has come, in milliseconds since 1970.
+        /// When its lease is over.
         until_ms: i64,
     },
     /// There is nothing to do: SENT, SMS_SENT or FAILED, or UNKNOWN, of which somebody has to decide.
@@ -137,9 +137,6 @@ pub enum Finish {
     Again {
         /// Why it failed this time.
         reason: String,
-        /// When, in milliseconds since 1970; nobody can claim it before, whichever record of it is read. At once if not
-        /// given.
-        not_before_ms: Option<i64>,
     },
 }
 
@@ -191,11 +188,10 @@ impl Ledger {
             Effect::Found { status: Status::Sending, until, .. } | Effect::Found { in_doubt: true, until, .. } => {
                 Claimed::Held { until_ms: until }
             }
-            // It is to be tried again later, or it changed between two looks.
-            Effect::Found { status: Status::Pending, until, .. } => {
-                Claimed::Held { until_ms: until.max(self.clock.now_ms()) }
+            // It changed between two looks.
+            Effect::Found { status: Status::Pending, .. } | Effect::NotMade | Effect::Swept(_) => {
+                Claimed::Held { until_ms: self.clock.now_ms() }
             }
-            Effect::NotMade | Effect::Swept(_) => Claimed::Held { until_ms: self.clock.now_ms() },
             Effect::Found { status, .. } => Claimed::Over(status),
         })
     }
@@ -234,20 +230,15 @@ impl Ledger {
     /// # Errors
     /// The database's. To be asked again then.
     pub async fn finish(&self, claim: &Claim, finish: Finish, records: Vec<Record>) -> Result<Written, StoreError> {
-        let mut change = match finish {
-            Finish::SmsSent => claim.moved(Status::SmsSent),
-            Finish::Failed { reason } => Move { reason: Some(storable(reason)), ..claim.moved(Status::Failed) },
-            Finish::Unknown { reason, request } => Move {
-                reason: Some(storable(reason)),
-                request: Some(storable(request)),
-                ..claim.moved(Status::Unknown)
-            },
-            Finish::Again { reason, not_before_ms } => {
-                Move { reason: Some(storable(reason)), not_before: not_before_ms, ..claim.moved(Status::Pending) }
-            }
+        let (to, reason, request) = match finish {
+            Finish::SmsSent => (Status::SmsSent, None, None),
+            Finish::Failed { reason } => (Status::Failed, Some(reason), None),
+            Finish::Unknown { reason, request } => (Status::Unknown, Some(reason), Some(request)),
+            Finish::Again { reason } => (Status::Pending, Some(reason), None),
         };
-        change.records = records.iter().map(encode).collect();
-        self.fenced(change).await
+        let records = records.iter().map(encode).collect();
+        self.fenced(Move { reason: reason.map(storable), request: request.map(storable), records, ..claim.moved(to) })
+            .await
     }
 
     /// Gives the row back as if it had not been claimed. Not one in doubt: that is [`Written::Fenced`], and the doubt

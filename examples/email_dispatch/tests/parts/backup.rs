@@ -384,7 +384,7 @@ mod replays {
             for id in 1..=3 {
                 setting.save(id).await;
             }
-            setting.finished(1, Finish::Again { reason: "421".to_owned(), not_before_ms: None }).await;
+            setting.finished(1, Finish::Again { reason: "421".to_owned() }).await;
             let _sending = setting.claim(2).await;
             let in_doubt = setting.claim(3).await;
             assert_eq!(setting.ledger.hand_over(&in_doubt).await.unwrap(), Written::Yes);

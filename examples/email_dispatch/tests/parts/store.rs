@@ -102,7 +102,7 @@ fn failed(reason: &str) -> Finish {
 }
 
 fn again() -> Finish {
-    Finish::Again { reason: "421".into(), not_before_ms: None }
+    Finish::Again { reason: "421".into() }
 }
 
 mod claims {
