@@ -78,6 +78,8 @@ impl Act {
 #[must_use]
 pub fn settings(mut settings: Settings, backups: &Path) -> Settings {
     settings.files.backups = backups.to_owned();
+    // One of another time knows the requests already.
+    (settings.database.url, settings.files.data) = (None, None);
     settings.kafka.message_timeout = Some(Duration::from_secs(1));
     settings.publisher.breaker_open = Duration::from_secs(2);
     settings.publisher.breaker_slow = Duration::from_millis(500);
@@ -121,9 +123,10 @@ pub async fn play(
         let due = (requests as f64 * elapsed.as_secs_f64() / TRAFFIC.as_secs_f64()) as usize;
         accept(&service, bodies.by_ref().take(due.min(requests) - accepted.len().min(due)), &mut accepted).await?;
         let is_over = acts.peek().is_none() && accepted.len() == requests;
+        let is_late = elapsed > TRAFFIC + PATIENCE;
         let counts = service.ledger().counts().await?;
         let is_done = counts.pending + counts.sending + counts.in_doubt == 0 && service.outbox().is_empty().await?;
-        if is_over && (is_done || elapsed > TRAFFIC + PATIENCE) {
+        if is_over && is_done || is_late {
             break;
         }
     }

@@ -99,10 +99,11 @@ impl Default for Rules {
 }
 
 /// The lanes in which topics are read, each in a consumer group of its own, so that one that is full holds no other up.
-const LANES: [(&str, &[Topic]); 5] = [
+const LANES: [(&str, &[Topic]); 6] = [
     ("high", &[Topic::High, Topic::ImmediateRetry]),
     ("normal", &[Topic::Normal]),
-    ("low", &[Topic::Low, Topic::Bulk]),
+    ("low", &[Topic::Low]),
+    ("bulk", &[Topic::Bulk]),
     ("delayed", &[Topic::DelayedRetry]),
     ("sms", &[Topic::Sms]),
 ];
@@ -139,7 +140,7 @@ impl Service {
         breakers.extend(servers.breakers().cloned());
         breakers.push(sms.breaker().clone());
         let watched = breakers.iter().map(|breaker| alerts.watch(breaker)).collect();
-        let door = Door::new(intake.clone(), keys, outbox.clone(), clock.clone(), publisher.waker());
+        let door = Door::new(intake.clone(), keys, outbox.clone(), clock.clone(), publisher.waker(), counters.clone());
         let dispatcher = Arc::new(Dispatcher {
             intake,
             sender,
@@ -215,7 +216,8 @@ impl Service {
         progress.len() == LANES.len() && progress.iter().all(|lane| lane.partitions > 0)
     }
 
-    /// Stops reading, lets what is under way finish or hands it back, publishes what that left, and disconnects.
+    /// Stops reading, lets what is under way finish or hands it back, and disconnects. What is left in the outbox is
+    /// published by another process, or by the next.
     pub async fn shut_down(self, time_limit: Duration) {
         self.stop.cancel();
         self.tasks.wait().await;

@@ -78,7 +78,7 @@ impl Scene {
             outbox: store.outbox(),
             publisher: Waker::default(),
             guarantee: cast.guarantee,
-            rules: RetryRules { max_attempts: cast.attempts, delay: Duration::from_secs(30) },
+            rules: RetryRules { max_attempts: cast.attempts, ..RetryRules::default() },
             hold: HOLD,
             slots: Slots::new(4, &[6, 3, 1]),
             alerts: Alerts::new(AlertSettings::default(), database.clock.clone()).unwrap(),
@@ -268,6 +268,37 @@ mod routes {
     }
 
     #[tokio::test]
+    async fn what_waits_for_its_time_is_not_tried_before_by_a_record_that_comes_again() {
+        let scene = Scene::with(ALONE).await;
+        scene.all_down().await;
+        let request = scene.request(json!({}));
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        let stop = CancellationToken::new();
+        let again = scene.dispatcher.handle(delivery(Topic::Normal, &request), stop.clone());
+        let (handled, ()) = tokio::join!(again, async {
+            while scene.dispatcher.counters.counts().in_flight == 0 {
+                tokio::task::yield_now().await;
+            }
+            stop.cancel();
+        });
+        assert_eq!(handled, Handled::HandedBack);
+        assert_eq!((scene.row(&request).await.attempts, scene.outbox().await.len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_no_worker_survives_is_a_dead_letter_in_the_end() {
+        let scene = Scene::with(ALONE).await;
+        let request = scene.request(json!({}));
+        let facts = Facts { kind: request.kind, priority: request.priority };
+        for _ in 0..13 {
+            assert!(matches!(scene.ledger.claim(request.id, facts).await.unwrap(), Claimed::Yes(_)));
+            scene.database.clock.advance(LEASE);
+        }
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        assert_eq!(scene.record().await.topic, Topic::DeadLetter);
+    }
+
+    #[tokio::test]
     async fn with_its_attempts_used_up_a_request_goes_to_the_sms_gateway() {
         let scene = Scene::with(Cast { attempts: 1, ..ALONE }).await;
         scene.all_down().await;
@@ -293,11 +324,12 @@ mod routes {
         let scene = Scene::with(ALONE).await;
         scene.all_down().await;
         let request = scene.request(json!({ "priority": "HIGH" }));
-        for topic in [Topic::High, Topic::ImmediateRetry, Topic::ImmediateRetry] {
+        for topic in [Topic::High, Topic::ImmediateRetry, Topic::DelayedRetry] {
             assert_eq!(scene.handle(topic, &request).await, Handled::Done);
+            scene.database.clock.advance(Duration::from_secs(60));
         }
         let topics: Vec<_> = scene.outbox().await.iter().map(|record| record.topic).collect();
-        assert_eq!(topics, [Topic::ImmediateRetry, Topic::ImmediateRetry, Topic::DeadLetter]);
+        assert_eq!(topics, [Topic::ImmediateRetry, Topic::DelayedRetry, Topic::DeadLetter]);
     }
 
     #[tokio::test]
@@ -372,6 +404,15 @@ mod texts {
     }
 
     #[tokio::test]
+    async fn of_high_priority_it_is_told_with_a_copy_in_a_file() {
+        let scene = Scene::with(ALONE).await;
+        scene.gateway.turn(SmsMood::Failing(400));
+        let request = scene.request(json!({ "phone": "+491701234567", "priority": "HIGH" }));
+        assert_eq!(scene.handle(Topic::Sms, &request).await, Handled::Done);
+        assert_eq!((scene.backups(), scene.dispatcher.alerts.raised()), (1, 1));
+    }
+
+    #[tokio::test]
     async fn while_the_gateways_circuit_is_open_a_request_is_held() {
         let scene = Scene::with(ALONE).await;
         scene.dispatcher.sms.breaker().transition_to_open().unwrap();
@@ -379,14 +420,14 @@ mod texts {
         let stop = CancellationToken::new();
         let handled = scene.dispatcher.handle(delivery(Topic::Sms, &request), stop.clone());
         let let_go = async {
-            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Pending) {
+            while scene.dispatcher.counters.counts().in_flight == 0 {
                 tokio::task::yield_now().await;
             }
             stop.cancel();
         };
         let (handled, ()) = tokio::join!(handled, let_go);
         assert_eq!((handled, scene.gateway.requests()), (Handled::HandedBack, 0));
-        assert_eq!(scene.row(&request).await.attempts, 0);
+        assert_eq!(scene.ledger.find(request.id).await.unwrap(), None);
     }
 }
 
@@ -433,6 +474,17 @@ mod invalid_records {
         assert_eq!(unreadable.outbox().await[1].topic, Topic::DeadLetter);
     }
 
+    #[tokio::test]
+    async fn an_invalid_record_does_not_keep_the_request_from_coming_again_put_right() {
+        let scene = Scene::with(ALONE).await;
+        let request = scene.request(json!({}));
+        let wrong = delivered(Topic::Normal, json!({ "id": request.id }).to_string().into_bytes());
+        assert_eq!(scene.dispatcher.handle(wrong, CancellationToken::new()).await, Handled::Done);
+        assert_eq!(scene.record().await.topic, Topic::DeadLetter);
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        assert_eq!(scene.row(&request).await.status, Status::Sent);
+    }
+
     /// A door with other keys.
     fn elsewhere() -> Intake {
         Intake::new(Keys::random(), Templates::embedded(), Limits::default())
@@ -464,6 +516,7 @@ mod doubt {
         assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::DelayedRetry);
         scene.primary.set(MailFault::None).await;
+        scene.database.clock.advance(Duration::from_secs(120));
         assert_eq!(scene.handle(Topic::DelayedRetry, &request).await, Handled::Done);
         assert_eq!(scene.row(&request).await.status, Status::Sent);
     }
@@ -480,6 +533,7 @@ mod doubt {
         assert_eq!(row.status, Status::Unknown);
         assert!(row.request.is_some());
         assert_eq!(scene.primary.accepted(), 0);
+        assert_eq!((scene.dispatcher.alerts.raised(), scene.dispatcher.counters.counts().unknown), (1, 1));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use email_dispatch::{
+    counters::Counters,
     door::Door,
     http::{App, Check, Component, Health, HttpSettings, serve},
     kafka::publisher::Waker,
@@ -67,7 +68,14 @@ async fn served_with(change: impl FnOnce(&mut App)) -> Served {
     let ledger = store.ledger(LedgerSettings::default());
     let (keys, publisher) = (Keys::random(), Waker::default());
     let intake = Intake::new(keys.clone(), Templates::embedded(), Limits::default());
-    let door = Door::new(intake, keys.clone(), store.outbox(), database.clock.clone(), publisher.clone());
+    let door = Door::new(
+        intake,
+        keys.clone(),
+        store.outbox(),
+        database.clock.clone(),
+        publisher.clone(),
+        Counters::new("primary-smtp"),
+    );
     let (stop, shutting_down) = (CancellationToken::new(), CancellationToken::new());
     let mut app = App {
         door,
