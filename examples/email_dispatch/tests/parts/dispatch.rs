@@ -539,7 +539,7 @@ mod doubt {
     #[tokio::test]
     async fn a_zombie_cannot_write_its_result_over_that_of_whoever_took_over() {
         let scene = Scene::with(Cast { guarantee: Guarantee::AtLeastOnce, ..ALONE }).await;
-        scene.primary.set(MailFault::SlowEndOfData(Duration::from_millis(300))).await;
+        scene.primary.set(MailFault::SlowEndOfData(Duration::from_secs(3))).await;
         let request = scene.request(json!({}));
         let zombie = scene.handle(Topic::Normal, &request);
         let mut stranger = scene.database.stranger().await;
