@@ -18,7 +18,7 @@ use crate::world::World;
 /// How often a process is killed.
 pub(super) const KILLS: usize = 8;
 /// For how long things go wrong, about.
-const TROUBLE: Duration = Duration::from_secs(36);
+const TROUBLE: Duration = Duration::from_secs(42);
 
 pub(super) struct Chaos<'a> {
     pub(super) world: &'a World,
@@ -104,7 +104,7 @@ impl Chaos<'_> {
         }
     }
 
-    /// Kills processes and starts others, so that there are one or two. Says how often each request was in the window of
+    /// Kills one process or all, and starts others, so that there are one or two. Says how often each request was in the window of
     /// doubt just then.
     pub(super) async fn kill(&self, fleet: &Fleet<'_>) -> HashMap<Uuid, u32> {
         let mut random = self.random(4);
@@ -112,17 +112,21 @@ impl Chaos<'_> {
         let mut in_doubt = HashMap::new();
         let pause = TROUBLE / u32::try_from(KILLS).unwrap();
         for _ in 0..KILLS {
-            sleep(pause.mul_f32(random.random_range(0.5..1.2))).await;
+            sleep(pause.mul_f32(random.random_range(0.4..1.1))).await;
             if random.random_bool(0.7) {
                 self.wait_for_the_window(&mut stranger).await;
             }
-            fleet.kill_one();
+            if random.random_bool(0.3) {
+                fleet.kill_all()
+            } else {
+                fleet.kill_one()
+            }
             // Until a server has noticed, and is done with what it had been told.
             sleep(Duration::from_millis(100)).await;
             for id in self.in_the_window(&mut stranger).await {
                 *in_doubt.entry(id).or_default() += 1;
             }
-            let wanted = random.random_range(1..=2);
+            let wanted = if random.random_bool(0.8) { 2 } else { 1 };
             while fleet.len() < wanted {
                 fleet.add().await;
             }

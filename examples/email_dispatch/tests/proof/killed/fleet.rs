@@ -12,13 +12,14 @@ pub(super) struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    /// One process to begin with.
+    /// Two processes to begin with.
     pub(super) async fn start(world: &'a World, guarantee: Guarantee) -> Self {
         let guarantee = match guarantee {
             Guarantee::AtMostOnce => "at_most_once",
             Guarantee::AtLeastOnce => "at_least_once",
         };
         let fleet = Self { world, guarantee, processes: Mutex::default() };
+        fleet.add().await;
         fleet.add().await;
         fleet
     }
@@ -36,6 +37,12 @@ impl<'a> Fleet<'a> {
     pub(super) fn kill_one(&self) {
         let oldest = self.processes.lock().remove(0);
         oldest.kill();
+    }
+
+    /// Kills all of them at once, or nearly.
+    pub(super) fn kill_all(&self) {
+        let all = std::mem::take(&mut *self.processes.lock());
+        all.into_iter().for_each(Process::kill);
     }
 
     /// Where one of them accepts requests, if there is one: mostly that which has just started.
