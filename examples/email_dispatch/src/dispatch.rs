@@ -137,8 +137,8 @@ impl<T: Transport> Handler for Dispatcher<T> {
 
 impl<T: Transport> Dispatcher<T> {
     /// Claims until somebody can. `Err` says what to do instead.
-    async fn claim(&self, request: &EmailRequest) -> Result<Claim, Look> {
-        match self.ledger.claim(request.id, facts(request)).await {
+    async fn claim(&self, delivery: &Delivery, request: &EmailRequest) -> Result<Claim, Look> {
+        match self.ledger.claim(request.id, facts(request), delivery.headers.failed_attempts()).await {
             Ok(Claimed::Yes(claim)) => Ok(claim),
             Ok(Claimed::Held { until_ms }) => Err(self.held(until_ms)),
             Ok(Claimed::Over(status)) => {
@@ -149,6 +149,11 @@ impl<T: Transport> Dispatcher<T> {
                     let kept = self.ledger.keep_request(request.id, &json(request)).await;
                     kept.map_err(|error| self.unavailable(&error))?;
                 }
+                Err(Look::Done)
+            }
+            Ok(Claimed::Superseded) => {
+                self.counters.duplicate(request.kind, request.priority);
+                tracing::debug!(id = %request.id, "another record is for the next attempt");
                 Err(Look::Done)
             }
             Err(error) => Err(self.unavailable(&error)),

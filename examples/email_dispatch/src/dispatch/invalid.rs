@@ -49,13 +49,14 @@ impl<T: Transport> Dispatcher<T> {
         };
         // It may be one that was accepted, and whose row waits for it: under a key, say, that has been taken away since.
         let facts = Facts { kind: Kind::Notification, priority: Priority::Normal };
-        match self.ledger.claim(id, facts).await? {
+        match self.ledger.claim(id, facts, delivery.headers.failed_attempts()).await? {
             Claimed::Yes(claim) => {
                 let finish = Finish::Failed { reason: explanation.to_owned() };
                 let _ = self.ledger.finish(&claim, finish, letter).await?; // fenced: another has seen to it
             }
             Claimed::Held { until_ms } => return Ok(self.held(until_ms)),
-            Claimed::Over(Status::Failed) => {} // by this very record, before it could be committed
+            // By this very record, before it could be committed; or another has seen to it.
+            Claimed::Over(Status::Failed) | Claimed::Superseded => {}
             Claimed::Over(_) => self.outbox.put(&letter).await?,
         }
         Ok(Look::Done)

@@ -46,7 +46,7 @@ impl<T: Transport> Dispatcher<T> {
         if !self.servers.may_be_asked(request.kind) && !is_held_too_long(held_until_ms) {
             return Look::After(SOON);
         }
-        let claim = match self.claim(request).await {
+        let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
@@ -123,7 +123,7 @@ impl<T: Transport> Dispatcher<T> {
                 let record = again(delivery, *topic, claim.attempts, not_before_ms);
                 (Finish::Again { reason: reason.clone() }, vec![record])
             }
-            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery)]),
+            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery, claim.attempts)]),
             Route::DeadLetter => {
                 let record = dead_letter(delivery, trouble.name(), &reason);
                 (Finish::Failed { reason: reason.clone() }, vec![record])

@@ -34,7 +34,7 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     async fn try_text(&self, delivery: &Delivery, request: &EmailRequest, held_until_ms: &mut Option<i64>) -> Look {
-        let claim = match self.claim(request).await {
+        let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };

@@ -49,7 +49,9 @@ in_each_world! {
     /// The row says SENT before the mail is handed over: a kill may lose that mail, and says so.
     async fn at_most_once_nothing_is_doubled_and_what_is_missing_is_listed(world) {
         let end = play(world, Guarantee::AtMostOnce, 11).await;
-        assert!(end.account.is_right(), "{}", end.account);
+        let suspects = end.account.doubles.iter().chain(&end.account.lost);
+        let stories: String = suspects.map(|id| end.story(world, *id)).collect();
+        assert!(end.account.is_right(), "{}{stories}", end.account);
         let unknown: HashSet<Uuid> = end.with(Status::Unknown).collect();
         assert!(!unknown.is_empty(), "nobody was killed in the window of doubt");
         for id in &unknown {
@@ -76,6 +78,20 @@ in_each_world! {
 }
 
 impl End {
+    /// All that is known of a request.
+    fn story(&self, world: &World, id: Uuid) -> String {
+        let Arrived { primary, secondary, sms, dead_letters } = &self.arrived;
+        let places = [primary, secondary, sms].map(|place| place.get(&id));
+        let (kills, unanswered) = (self.at_kills.get(&id), self.unanswered.get(&id));
+        format!(
+            "\n{:?}\nmails at the first and the second server, and SMS: {places:?}, dead letter: {}, in the window at \
+             kills: {kills:?}, unanswered: {unanswered:?}\n{}",
+            self.rows.get(&id),
+            dead_letters.contains(&id),
+            world.told_of(id),
+        )
+    }
+
     fn with(&self, status: Status) -> impl Iterator<Item = Uuid> {
         self.rows.values().filter(move |row| row.status == status).map(|row| row.id)
     }

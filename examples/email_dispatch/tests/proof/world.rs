@@ -64,7 +64,7 @@ const SETTINGS: [(&str, &str); 24] = [
     ("consumer-drain-time-limit", "2s"),
     ("shutdown-time-limit", "5s"),
     ("log-format", "json"),
-    ("log-filter", "info"),
+    ("log-filter", "info,email_dispatch=debug"),
 ];
 
 /// A broker, a database, two mail servers, an SMS gateway, and a folder.
@@ -239,6 +239,21 @@ impl World {
             sms: self.sms.ids().into_iter().map(|id| (id, 1)).collect(),
             dead_letters: letters.iter().filter_map(|letter| letter.id).collect(),
         }
+    }
+
+    /// What the logs of all processes say of a request.
+    pub(crate) fn told_of(&self, id: Uuid) -> String {
+        let id = id.to_string();
+        let files = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        let lines = logs.flat_map(|path| {
+            let log = fs::read_to_string(&path).unwrap();
+            log.lines()
+                .filter(|line| line.contains(&id))
+                .map(|line| format!("{}: {line}\n", path.display()))
+                .collect::<Vec<_>>()
+        });
+        lines.collect()
     }
 
     /// Nothing was taken twice by the mail servers together.

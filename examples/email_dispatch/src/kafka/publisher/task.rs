@@ -206,7 +206,7 @@ impl Task {
         }
         if let Some(request) = request {
             let facts = Facts { kind: request.kind, priority: request.priority };
-            match self.ledger.claim(request.id, facts).await? {
+            match self.ledger.claim(request.id, facts, record.headers.failed_attempts()).await? {
                 Claimed::Yes(claim) => {
                     let failed = Finish::Failed { reason: format!("{UNPUBLISHABLE}: {why}") };
                     if self.ledger.finish(&claim, failed, vec![letter.clone()]).await? == Written::Yes {
@@ -214,7 +214,7 @@ impl Task {
                     }
                 }
                 // Whatever the record asked for, it has been decided about.
-                Claimed::Over(_) => return Ok(()),
+                Claimed::Over(_) | Claimed::Superseded => return Ok(()),
                 Claimed::Held { .. } => {}
             }
         }
