@@ -15,8 +15,9 @@ mod invalid;
 mod mail;
 mod text;
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use lettre::message::Mailbox;
 use resile::IntervalFunction;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ use crate::{
         publisher::Waker,
     },
     record::{Delivery, Topic},
-    request::{EmailRequest, Intake, Priority},
+    request::{EmailRequest, Faults, Intake, Opened, Priority},
     route::RetryRules,
     slots::Slots,
     sms::SmsGateway,
@@ -109,31 +110,39 @@ enum Look {
 
 impl<T: Transport> Handler for Dispatcher<T> {
     async fn handle(&self, delivery: Delivery, stop: CancellationToken) -> Handled {
-        let now_ms = self.clock.now_ms();
         let payload = delivery.payload.as_deref().unwrap_or_default();
-        let opened = match self.intake.open(payload, now_ms) {
+        let opened = match self.intake.open(payload, self.clock.now_ms()) {
             Ok(opened) => opened,
             Err(faults) => return self.refuse(&delivery, &faults, &stop).await,
         };
+        let id = opened.request.id;
+        match AssertUnwindSafe(self.work(&delivery, opened, &stop)).catch_unwind().await {
+            Ok(handled) => handled,
+            // It would do so again, and hold its partition up for ever.
+            Err(_) => self.refuse(&delivery, &Faults::of_a_panic(id), &stop).await,
+        }
+    }
+}
+
+impl<T: Transport> Dispatcher<T> {
+    async fn work(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
         if delivery.topic == Topic::DelayedRetry
             && let Some(due_ms) = delivery.headers.not_before_ms()
-            && !self.wait_until(due_ms, &stop).await
+            && !self.wait_until(due_ms, stop).await
         {
             return Handled::HandedBack;
         }
         let _in_flight = self.counters.in_flight();
         match delivery.topic {
             Topic::DeadLetter => Handled::Done, // for people
-            Topic::Sms => self.text(&delivery, opened, &stop).await,
-            _ => self.mail(&delivery, opened, &stop).await,
+            Topic::Sms => self.text(delivery, opened, stop).await,
+            _ => self.mail(delivery, opened, stop).await,
         }
     }
-}
 
-impl<T: Transport> Dispatcher<T> {
     /// Claims until somebody can. `Err` says what to do instead.
-    async fn claim(&self, request: &EmailRequest) -> Result<Claim, Look> {
-        match self.ledger.claim(request.id, facts(request)).await {
+    async fn claim(&self, delivery: &Delivery, request: &EmailRequest) -> Result<Claim, Look> {
+        match self.ledger.claim(request.id, facts(request), delivery.headers.failed_attempts()).await {
             Ok(Claimed::Yes(claim)) => Ok(claim),
             Ok(Claimed::Held { until_ms }) => Err(self.held(until_ms)),
             Ok(Claimed::Over(status)) => {
@@ -152,6 +161,11 @@ impl<T: Transport> Dispatcher<T> {
                     self.counters.duplicate(request.kind, request.priority);
                     tracing::debug!(id = %request.id, status = status.name(), "nothing to do");
                 }
+                Err(Look::Done)
+            }
+            Ok(Claimed::Superseded) => {
+                self.counters.duplicate(request.kind, request.priority);
+                tracing::debug!(id = %request.id, "another record is for the next attempt");
                 Err(Look::Done)
             }
             Err(error) => Err(self.unavailable(&error)),

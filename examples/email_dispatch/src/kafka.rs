@@ -94,23 +94,30 @@ impl KafkaSettings {
 
     /// What all clients have in common.
     pub(crate) fn client(&self) -> ClientConfig {
-        // A broker that stopped may leave connections behind that nobody answers.
-        let answer = self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300));
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)
-            .set("socket.timeout.ms", answer.as_millis().to_string())
+            .set("socket.timeout.ms", self.longest_answer().as_millis().to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
         config
     }
 
+    /// How long an answer may take. A broker that stopped may leave connections behind that nobody answers.
+    fn longest_answer(&self) -> Duration {
+        self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300))
+    }
+
     /// For the consumer of a lane that has so many records in hand.
     pub(crate) fn consumer(&self, lane: &str, buffered: usize) -> ClientConfig {
         let heartbeat = (self.session_timeout / 10).min(Duration::from_secs(3));
+        // While a group gives partitions out, a broker answers nothing on the connection to it. Whoever gives that up too
+        // soon comes again as it was, before the broker has noticed: a real one begins anew, the embedded one breaks down.
+        let answer = self.longest_answer().max(self.session_timeout + Duration::from_secs(2));
         let mut config = self.client();
         config
+            .set("socket.timeout.ms", answer.as_millis().to_string())
             .set("group.id", format!("{}-{lane}", self.group))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")

@@ -156,6 +156,7 @@ fn rules(settings: &Settings) -> Rules {
         retry: RetryRules { doubt: settings.database.lease, ..settings.again.rules() },
         publisher: PublisherSettings {
             batch: settings.publisher.batch,
+            lease: settings.publisher.lease,
             window: settings.publisher.breaker_window,
             open: settings.publisher.breaker_open,
             slow: settings.publisher.breaker_slow,

@@ -54,12 +54,13 @@ impl<T: Transport> Dispatcher<T> {
             return Ok(Look::Done);
         }
         let facts = Facts { kind: Kind::Notification, priority: Priority::Normal };
-        match self.ledger.claim(id, facts).await? {
+        match self.ledger.claim(id, facts, delivery.headers.failed_attempts()).await? {
             Claimed::Yes(claim) => {
                 let finish = Finish::Failed { reason: explanation.to_owned() };
                 let _ = self.ledger.finish(&claim, finish, letter).await?; // fenced: another has seen to it
             }
             Claimed::Held { until_ms } => return Ok(self.held(until_ms)),
+            Claimed::Superseded => {} // another has seen to it
             Claimed::Over(_) => self.outbox.put(&letter).await?,
         }
         Ok(Look::Done)

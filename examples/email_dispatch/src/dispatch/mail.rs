@@ -16,10 +16,6 @@ use crate::{
     store::{Claim, Finish, Guarantee, Written},
 };
 
-/// How many attempts more than the rules have there may be of which no worker has seen the end. Something is wrong with
-/// the request then, or with what it does to a worker.
-const CRASHES: u32 = 10;
-
 impl<T: Transport> Dispatcher<T> {
     pub(super) async fn mail(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
         let mail = self.compose(&opened);
@@ -58,7 +54,7 @@ impl<T: Transport> Dispatcher<T> {
                 return Look::After(SOON);
             }
         }
-        let claim = match self.claim(request).await {
+        let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
@@ -66,10 +62,6 @@ impl<T: Transport> Dispatcher<T> {
             Ok(_) if is_held_too_long => {
                 let why = format!("no mail server could be asked for {:?}", self.hold);
                 return self.failed(delivery, request, &claim, Trouble::HeldTooLong(why)).await;
-            }
-            Ok(_) if claim.attempts > self.rules.max_attempts.saturating_add(CRASHES) => {
-                let why = format!("{} attempts, of which most never ended", claim.attempts);
-                return self.failed(delivery, request, &claim, Trouble::Unsendable(why)).await;
             }
             Ok(mail) => mail,
             Err(why) => return self.failed(delivery, request, &claim, Trouble::Unsendable(why.clone())).await,
@@ -139,7 +131,7 @@ impl<T: Transport> Dispatcher<T> {
                 let record = again(delivery, *topic, claim.attempts, not_before_ms);
                 (Finish::Again { reason: reason.clone() }, vec![record])
             }
-            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery)]),
+            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery, claim.attempts)]),
             Route::DeadLetter => {
                 let record = dead_letter(delivery, trouble.name(), &reason);
                 (Finish::Failed { reason: reason.clone() }, vec![record])

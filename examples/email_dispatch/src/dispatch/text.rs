@@ -52,7 +52,7 @@ impl<T: Transport> Dispatcher<T> {
                 return Look::After(SOON);
             }
         }
-        let claim = match self.claim(request).await {
+        let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };

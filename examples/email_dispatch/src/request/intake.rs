@@ -71,6 +71,14 @@ pub struct Faults {
     pub faults: Vec<Fault>,
 }
 
+impl Faults {
+    /// A worker panicked over a request that seemed valid.
+    pub(crate) fn of_a_panic(id: Uuid) -> Self {
+        let rule = "must not make a worker panic".to_owned();
+        Self { id: Some(id), faults: vec![Fault { field: "request".to_owned(), value: String::new(), rule }] }
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.faults.iter().enumerate() {

@@ -66,6 +66,7 @@ impl Settings {
 
         let publisher = &self.publisher;
         within(broken, "publisher-batch", publisher.batch, 1, 100_000);
+        lasts(broken, "publisher-lease", publisher.lease);
         within(broken, "publisher-breaker-window", publisher.breaker_window, 1, 100_000);
         lasts(broken, "publisher-breaker-open", publisher.breaker_open);
         lasts(broken, "publisher-breaker-slow", publisher.breaker_slow);

@@ -101,6 +101,9 @@ pub struct Publisher {
     /// How many records of the outbox are published together.
     #[arg(id = "publisher-batch", value_name = "NUMBER", default_value_t = 200)]
     pub batch: u32,
+    /// How long the other processes wait before one of them publishes instead of one that has died.
+    #[arg(id = "publisher-lease", value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub lease: Duration,
     /// How many results the breaker kafka-publisher looks back on.
     #[arg(id = "publisher-breaker-window", value_name = "NUMBER", default_value_t = 20)]
     pub breaker_window: u32,

@@ -297,7 +297,7 @@ mod replays {
         }
 
         async fn claim(&self, id: u128) -> Claim {
-            match self.ledger.claim(Uuid::from_u128(id), FACTS).await.unwrap() {
+            match self.ledger.claim(Uuid::from_u128(id), FACTS, 0).await.unwrap() {
                 Claimed::Yes(claim) => claim,
                 other => panic!("{other:?}"),
             }

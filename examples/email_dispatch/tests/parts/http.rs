@@ -167,7 +167,7 @@ async fn the_same_id_twice_is_accepted_once_and_then_known_by_its_status() {
     let again = served.post(request(json!({ "subject": "Hello again" }))).await;
     assert_eq!((again.status, again.json), (200, json!({ "id": ID, "status": "PENDING" })));
 
-    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS).await.unwrap() else { panic!("held") };
+    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS, 0).await.unwrap() else { panic!("held") };
     assert_eq!(served.ledger.hand_over(&claim).await.unwrap(), Written::Yes);
     assert_eq!(served.ledger.sent(&claim, "primary-smtp").await.unwrap(), Written::Yes);
     let again = served.post(request(json!({}))).await;
@@ -296,7 +296,7 @@ async fn what_became_of_a_request_can_be_asked() {
         "inDoubt": false, "attempts": 0, "provider": null, "reason": null, "changedAt": "1970-01-01T00:16:40Z" });
     assert_eq!((row.status, row.json), (200, expected));
 
-    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS).await.unwrap() else { panic!("held") };
+    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS, 0).await.unwrap() else { panic!("held") };
     assert_eq!(served.ledger.hand_over(&claim).await.unwrap(), Written::Yes);
     let row = served.get(&format!("/emails/{ID}")).await.json;
     assert_eq!((&row["status"], &row["inDoubt"], &row["attempts"]), (&json!("SENT"), &json!(true), &json!(1)));
@@ -309,7 +309,7 @@ async fn what_became_of_a_request_can_be_asked() {
 async fn a_reason_comes_back_masked() {
     let served = served().await;
     served.post(request(json!({}))).await;
-    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS).await.unwrap() else { panic!("held") };
+    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS, 0).await.unwrap() else { panic!("held") };
     let failed = Finish::Failed { reason: "550 no ada@example.com here".to_owned() };
     assert_eq!(served.ledger.finish(&claim, failed, Vec::new()).await.unwrap(), Written::Yes);
     let row = served.get(&format!("/emails/{ID}")).await.json;

@@ -216,6 +216,7 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("publisher-batch", "0", "must be from 1"),
         ("publisher-breaker-window", "0", "must be from 1"),
         ("publisher-breaker-open", "0s", "must be longer than no time"),
+        ("publisher-lease", "0s", "must be longer than no time"),
         ("publisher-breaker-slow", "0s", "must be longer than no time"),
         ("consumer-in-flight", "0", "must be from 1"),
         ("consumer-buffered", "999", "must be at least consumer-in-flight, 1000"),

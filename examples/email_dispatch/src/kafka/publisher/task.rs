@@ -205,7 +205,8 @@ impl Task {
         }
         if let Some(request) = request.filter(|_| record.topic != Topic::DeadLetter) {
             let facts = Facts { kind: request.kind, priority: request.priority };
-            match self.ask(|| self.ledger.claim(request.id, facts)).await? {
+            let failed = record.headers.failed_attempts();
+            match self.ask(|| self.ledger.claim(request.id, facts, failed)).await? {
                 Claimed::Yes(claim) => {
                     let failed = || Finish::Failed { reason: format!("{UNPUBLISHABLE}: {why}") };
                     let finish = || self.ledger.finish(&claim, failed(), letter.to_vec());
@@ -214,7 +215,7 @@ impl Task {
                     }
                 }
                 // Whatever the record asked for, it has been decided about.
-                Claimed::Over(_) => return Some(()),
+                Claimed::Over(_) | Claimed::Superseded => return Some(()),
                 Claimed::Held { .. } => {}
             }
         }
