@@ -37,9 +37,9 @@ const ACTS: [(f32, Act); 9] = [
 pub(crate) const WELL: MailFault = MailFault::RecipientIf { code: 550, matches: |address| address.starts_with(NOBODY) };
 
 /// Over how long the requests come in.
-const TRAFFIC: Duration = Duration::from_secs(34);
+const TRAFFIC: Duration = Duration::from_secs(39);
 /// How long there is for what is left to do after the last act.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {

@@ -1,6 +1,6 @@
 //! `cargo run --example email_dispatch`: the command line of the service.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use email_dispatch::{
     cli::{Cli, Task},
@@ -11,7 +11,8 @@ use email_dispatch::{
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os(), &|name| std::env::var_os(name)) {
+    let read = Cli::read(std::env::args_os(), &|name| std::env::var_os(name));
+    let cli = match read.and_then(|cli| cli.check_that_only_embedded_parts_are_broken().map(|()| cli)) {
         Ok(cli) => cli,
         Err(stop) => {
             stop.print();
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(run(cli)) {
+    let ended = runtime.block_on(run(cli));
+    // What still blocks a thread then, such as a broker's silence, is nothing to wait for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
         Ok(code) => code,
         Err(error) => failed(&*error),
     }

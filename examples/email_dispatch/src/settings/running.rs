@@ -58,6 +58,10 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Shutting down")]
 pub struct Shutdown {
+    /// How long requests are still taken after SIGTERM, while readiness says OUT_OF_SERVICE: as long as a load balancer
+    /// needs to look elsewhere.
+    #[arg(id = "shutdown-notice", value_name = "TIME", value_parser = duration, default_value = "0s")]
+    pub notice: Duration,
     /// How long work in flight may go on after SIGTERM, before it is handed back.
     #[arg(id = "shutdown-time-limit", value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub time_limit: Duration,

@@ -16,6 +16,7 @@ mod http;
 mod kafka;
 mod personal;
 mod publisher;
+mod readme;
 mod record;
 mod request;
 mod route;
