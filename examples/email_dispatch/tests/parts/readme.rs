@@ -16,7 +16,7 @@ fn tables() -> String {
         let name = arg.get_id().as_str();
         if heading.as_deref() != Some(arg.get_help_heading().unwrap_or_default()) {
             heading = Some(arg.get_help_heading().unwrap_or_default().to_owned());
-            let title = heading.as_deref().filter(|title| !title.is_empty()).unwrap_or("Settings themselves");
+            let title = heading.as_deref().filter(|title| !title.is_empty()).unwrap_or("The file of settings");
             _ = write!(
                 tables,
                 "\n**{title}**\n\n| flag | environment | in the file | default | meaning |\n|---|---|---|---|---|\n"

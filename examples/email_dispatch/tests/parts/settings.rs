@@ -224,7 +224,7 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("database-readers", "0", "must be from 1"),
         ("database-busy-timeout", "0s", "must be longer than no time"),
         ("database-time-limit", "5s", "must be longer than 5s, database-busy-timeout"),
-        ("ledger-lease", "1m 9s", "must be at least 1m 10s: "),
+        ("ledger-lease", "1m 24s", "must be at least 1m 25s: "),
         ("smtp-url", "http://host", "must begin with smtp:// or smtps://"),
         ("smtp-secondary-url", "smtp://two.test", "must not be given without smtp-url"),
         ("smtp-hello-name", "a b", "must be a host's name"),
