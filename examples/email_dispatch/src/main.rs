@@ -56,7 +56,7 @@ fn prepare(cli: &Cli) -> Result<(), String> {
     let settings = &cli.settings;
     // The demonstration and the scenario break things on purpose, and show what comes of it themselves.
     let is_shown = matches!(cli.task, None | Some(Task::Scenario));
-    let filter = settings.log.filter.as_deref().unwrap_or(if is_shown { "off" } else { "info" });
+    let filter = settings.log.filter.as_deref().unwrap_or(if is_shown { "off" } else { logging::DEFAULT_FILTER });
     logging::init(settings.log.format, filter, std::io::stderr)?;
     raise_open_files(settings.open_files()).map_err(|error| error.to_string())?;
     Ok(())

@@ -39,8 +39,8 @@ pub struct Log {
         value_parser = one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
     )]
     pub format: LogFormat,
-    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default: info, and nothing of the
-    /// demonstration and the scenario.
+    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default:
+    /// info,rdkafka::client=off, and nothing of the demonstration and the scenario.
     #[arg(id = "log-filter", value_name = "FILTER")]
     pub filter: Option<String>,
 }
