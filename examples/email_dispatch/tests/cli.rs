@@ -98,7 +98,7 @@ mod signals {
         net::TcpStream,
         path::Path,
         process::{Child, Stdio},
-        time::{Duration, Instant},
+        time::Duration,
     };
 
     use super::*;
@@ -116,8 +116,7 @@ mod signals {
 
     /// The exit code, within a minute.
     fn end_of(child: &mut Child) -> Option<i32> {
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(60) {
+        for _ in 0..3_000 {
             if let Some(status) = child.try_wait().unwrap() {
                 return status.code();
             }
@@ -194,9 +193,12 @@ mod signals {
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
 
         signal(&child, "TERM");
-        let began = Instant::now();
         let mut ready = ready;
-        while !ready.contains("OUT_OF_SERVICE") && began.elapsed() < Duration::from_secs(20) {
+        for _ in 0..1_000 {
+            if ready.contains("OUT_OF_SERVICE") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
             ready = ask("GET /actuator/health/readiness", "");
         }
         assert!(ready.starts_with("HTTP/1.1 503"), "still listening, and not to be used: {ready}");

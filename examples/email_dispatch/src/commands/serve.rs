@@ -96,7 +96,7 @@ fn condition(lanes: &Lanes, publishing_fails: bool) -> Component {
     Component::new(Condition::Up)
         .with("partitions", sum(|lane| lane.partitions as u64))
         .with("inHand", sum(|lane| lane.in_hand as u64))
-        .with("uncommitted", sum(|lane| lane.uncommitted as u64))
+        .with("uncommitted", sum(|lane| lane.uncommitted))
         .with("lost", sum(|lane| lane.lost))
 }
 
