@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Attachment, ContentType, EmailRequest, Kind, Priority};
 use crate::{
-    personal::{BASE64, Keys, Phone, Recipient, mask_text},
+    personal::{BASE64, Keys, Phone, Recipient, Unreadable, mask_text},
     template::{Rendered, TemplateError, Templates},
 };
 
@@ -200,6 +200,9 @@ impl Intake {
         if !to.contains('@') {
             return match self.keys.decrypt_address(to) {
                 Ok(recipient) => Some((to.trim().to_owned(), recipient)),
+                Err(Unreadable::NotBase64 | Unreadable::TooShort) if origin == Origin::Http => {
+                    found.fault("to", length_of(to), "must be an address, name@domain, or an encrypted one")
+                }
                 Err(error) => found.fault("to", length_of(to), error.to_string()),
             };
         }

@@ -18,6 +18,7 @@ mod kafka;
 mod log;
 mod personal;
 mod publisher;
+mod readme;
 mod record;
 mod request;
 mod route;

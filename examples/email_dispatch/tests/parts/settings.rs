@@ -442,8 +442,42 @@ fn a_service_whose_requests_outlive_it_must_have_a_key() {
         assert!(read(&["status"], &[(name, value)]).is_ok(), "it reads no address");
     }
     assert!(read(&["serve"], &[]).is_ok(), "nothing of it outlives the process");
-    let said = faults(&["produce", "--url", "http://127.0.0.1:8080"], &[]);
-    assert!(said.contains("EMAIL_DISPATCH_KEYS: "), "the service could not read it: {said}");
+    assert!(read(&["produce", "--url", "http://127.0.0.1:8080"], &[]).is_ok(), "the service encrypts with its own");
+}
+
+#[test]
+fn what_is_broken_on_purpose_is_embedded() {
+    for command in [[].as_slice(), &["scenario"]] {
+        for (name, value) in [
+            ("KAFKA_BROKERS", "k:1"),
+            ("DATABASE_URL", "postgres://u:s3cret@host/name"),
+            ("EMAIL_DISPATCH_DATA_DIR", "data"),
+            ("SMTP_URL", "smtp://one.test"),
+            ("SMS_URL", "http://sms.test"),
+        ] {
+            let cli = read(command, &[(name, value)]).unwrap();
+            let said = cli.check_that_only_embedded_parts_are_broken().unwrap_err().to_string();
+            assert!(said.contains(&format!("({name}): must not be set here")) && !said.contains("s3cret"), "{said}");
+        }
+        assert!(read(command, &[]).unwrap().check_that_only_embedded_parts_are_broken().is_ok());
+    }
+}
+
+#[test]
+fn embedded_parts_beside_real_ones_are_warned_of() {
+    let warnings = |real: &[(&str, &str)]| {
+        let key = [("EMAIL_DISPATCH_KEYS", KEY)];
+        read(&["serve"], &[real, &key].concat()).unwrap().settings.warnings().join("; ")
+    };
+    let (kafka, mail, sms) =
+        (("KAFKA_BROKERS", "k:1"), ("SMTP_URL", "smtp://one.test"), ("SMS_URL", "http://sms.test"));
+    let database = ("DATABASE_URL", "postgres://host/name");
+    assert_eq!(warnings(&[]), "");
+    assert_eq!(warnings(&[kafka, database, mail, sms]), "");
+    assert!(warnings(&[kafka, database, mail]).contains("set sms-url"));
+    assert!(warnings(&[mail]).contains("set sms-url"));
+    assert!(warnings(&[kafka, database, sms]).contains("set smtp-url"));
+    assert!(warnings(&[database, mail, sms]).contains("set kafka-brokers"));
 }
 
 #[test]
