@@ -111,21 +111,22 @@ enum Look {
 impl<T: Transport> Handler for Dispatcher<T> {
     async fn handle(&self, delivery: Delivery, stop: CancellationToken) -> Handled {
         let payload = delivery.payload.as_deref().unwrap_or_default();
-        let opened = match self.intake.open(payload, self.clock.now_ms()) {
+        // What is large and what is rare is in a box: a mail under way costs little more than the mail.
+        let opened = match self.intake.open(payload, self.clock.now_ms()).map(Box::new) {
             Ok(opened) => opened,
-            Err(faults) => return self.refuse(&delivery, &faults, &stop).await,
+            Err(faults) => return Box::pin(self.refuse(&delivery, &faults, &stop)).await,
         };
         let id = opened.request.id;
         match AssertUnwindSafe(self.work(&delivery, opened, &stop)).catch_unwind().await {
             Ok(handled) => handled,
             // It would do so again, and hold its partition up for ever.
-            Err(_) => self.refuse(&delivery, &Faults::of_a_panic(id), &stop).await,
+            Err(_) => Box::pin(self.refuse(&delivery, &Faults::of_a_panic(id), &stop)).await,
         }
     }
 }
 
 impl<T: Transport> Dispatcher<T> {
-    async fn work(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
+    async fn work(&self, delivery: &Delivery, opened: Box<Opened>, stop: &CancellationToken) -> Handled {
         if delivery.topic == Topic::DelayedRetry
             && let Some(due_ms) = delivery.headers.not_before_ms()
             && !self.wait_until(due_ms, stop).await
@@ -135,8 +136,11 @@ impl<T: Transport> Dispatcher<T> {
         let _in_flight = self.counters.in_flight();
         match delivery.topic {
             Topic::DeadLetter => Handled::Done, // for people
-            Topic::Sms => self.text(delivery, opened, stop).await,
-            _ => self.mail(delivery, opened, stop).await,
+            Topic::Sms => Box::pin(self.text(delivery, *opened, stop)).await,
+            _ => {
+                let (request, mail) = self.compose(*opened);
+                self.mail(delivery, &request, &mail, stop).await
+            }
         }
     }
 

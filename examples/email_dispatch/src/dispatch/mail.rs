@@ -17,14 +17,28 @@ use crate::{
 };
 
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn mail(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
-        let mail = self.compose(&opened);
-        let Opened { request, .. } = opened;
+    /// A request's mail, or why there is none.
+    pub(super) fn compose(&self, opened: Opened) -> (EmailRequest, Result<Mail, String>) {
+        let Opened { request, to, rendered, .. } = opened;
+        let mail = match to {
+            Some(to) => compose(&request, &rendered, &to, &self.sender).map_err(|error| error.to_string()),
+            None => Err("there is no address to send a mail to".to_owned()),
+        };
+        (request, mail)
+    }
+
+    pub(super) async fn mail(
+        &self,
+        delivery: &Delivery,
+        request: &EmailRequest,
+        mail: &Result<Mail, String>,
+        stop: &CancellationToken,
+    ) -> Handled {
         let mut hold = Hold::default();
         loop {
             let turn = self.slots.take(Turn::of(delivery.topic) as usize);
             let Some(slot) = stop.run_until_cancelled(turn).await else { return Handled::HandedBack };
-            let look = self.try_mail(delivery, &request, &mail, &mut hold).await;
+            let look = self.try_mail(delivery, request, mail, &mut hold).await;
             drop(slot);
             match look {
                 Look::Done => return Handled::Done,
@@ -81,11 +95,6 @@ impl<T: Transport> Dispatcher<T> {
                 _ => self.failed(delivery, request, &claim, Trouble::Mail(error)).await,
             },
         }
-    }
-
-    fn compose(&self, opened: &Opened) -> Result<Mail, String> {
-        let to = opened.to.as_ref().ok_or("there is no address to send a mail to")?;
-        compose(&opened.request, &opened.rendered, to, &self.sender).map_err(|error| error.to_string())
     }
 
     async fn sent(&self, request: &EmailRequest, claim: &Claim, provider: &str) -> Look {

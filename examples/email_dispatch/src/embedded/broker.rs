@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many brokers the cluster has.
-const BROKERS: i32 = 3;
+const BROKERS: i32 = 1;
 
 /// An embedded cluster, which ends when it is dropped.
 ///
