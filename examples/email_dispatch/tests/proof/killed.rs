@@ -32,7 +32,7 @@ const LIST: usize = 50;
 /// Over how long they are handed in, if nobody keeps them waiting.
 const TRAFFIC: Duration = Duration::from_secs(40);
 /// How long there is for the rest after that. It takes a lease until what a killed process had in its hands is seen to.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What came of it.
 struct End {
