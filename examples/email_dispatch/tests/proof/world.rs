@@ -269,8 +269,8 @@ impl World {
 }
 
 /// So many of the samples, all for people who exist.
-pub(crate) fn some(samples: Samples, count: usize) -> Vec<Value> {
-    Samples { nobodies: 0, ..samples }.requests().take(count).collect()
+pub(crate) fn some(samples: &Samples, count: usize) -> Vec<Value> {
+    Samples { nobodies: 0, ..samples.clone() }.requests().take(count).collect()
 }
 
 /// Which request a mail is of.

@@ -134,9 +134,9 @@ impl Chaos<'_> {
                 self.wait_for_the_window(&mut stranger).await;
             }
             if random.random_bool(0.3) {
-                fleet.kill_all()
+                fleet.kill_all();
             } else {
-                fleet.kill_one()
+                fleet.kill_one();
             }
             // Until a server has noticed, and is done with what it had been told.
             sleep(Duration::from_millis(100)).await;
