@@ -30,8 +30,8 @@ in_each_world! {
     async fn dead_letters_and_backups_are_listed_and_sent_again_once(world) {
         world.primary.set(MailFault::Recipient { code: 550, percent: 100 }).await;
         let process = world.serve().await;
-        let normal = without_phones(Samples { priority: Some(Priority::Normal), ..transactional(1) }, 3);
-        let high = without_phones(Samples { priority: Some(Priority::High), ..transactional(2) }, 4);
+        let normal = without_phones(&Samples { priority: Some(Priority::Normal), ..transactional(1) }, 3);
+        let high = without_phones(&Samples { priority: Some(Priority::High), ..transactional(2) }, 4);
         world.post(process.url(), &normal).await.unwrap();
         world.post(process.url(), &high).await.unwrap();
         until("seven dead letters", async || {
@@ -62,7 +62,7 @@ fn transactional(seed: u64) -> Samples {
 }
 
 /// Requests for which there is no other way than a mail.
-fn without_phones(samples: Samples, count: usize) -> Vec<Value> {
+fn without_phones(samples: &Samples, count: usize) -> Vec<Value> {
     let mut requests = some(samples, count);
     for request in &mut requests {
         request.as_object_mut().unwrap().remove("phone");

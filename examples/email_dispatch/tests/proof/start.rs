@@ -16,7 +16,7 @@ in_each_world! {
     async fn requests_are_accepted_before_the_broker_is_there_and_sent_once_it_is(world) {
         world.kafka.stop();
         let process = world.serve().await;
-        world.post(process.url(), &some(Samples::default(), 100)).await.unwrap();
+        world.post(process.url(), &some(&Samples::default(), 100)).await.unwrap();
         assert_eq!(world.counts().await.pending, 100);
         assert_eq!(world.store.outbox().len().await.unwrap(), 100);
         world.kafka.resume().await;
@@ -26,7 +26,7 @@ in_each_world! {
 
     async fn under_a_wrong_key_requests_become_dead_letters_which_the_right_key_can_replay(world) {
         let door = world.door();
-        let passed = some(Samples::default(), 20).iter().map(|body| door.read(body.to_string().as_bytes()).unwrap()).collect();
+        let passed = some(&Samples::default(), 20).iter().map(|body| door.read(body.to_string().as_bytes()).unwrap()).collect();
         door.accept(passed).await.unwrap();
         let wrong = world.serve_with(&[("keys", OTHER_KEYS)]).await;
         until("20 dead letters", async || {

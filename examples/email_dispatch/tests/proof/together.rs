@@ -28,7 +28,7 @@ in_each_world! {
     async fn two_processes_share_the_work_and_double_nothing(world) {
         let one = world.serve_with(&[("smtp-sender", "one@example.com")]).await;
         let two = world.serve_with(&[("smtp-sender", "two@example.com")]).await;
-        let requests = some(Samples::default(), 2_000);
+        let requests = some(&Samples::default(), 2_000);
         let mut handed_in = 0;
         for (list, url) in requests.chunks(20).zip([one.url(), two.url()].into_iter().cycle()) {
             world.post(url, list).await.unwrap();
@@ -49,7 +49,7 @@ in_each_world! {
         let one = world.serve().await;
         world.primary.set(MailFault::SlowEndOfData(Duration::from_millis(1_000))).await;
         world.secondary.set(MailFault::SlowEndOfData(Duration::from_millis(1_000))).await;
-        let requests = some(normal(2), 500);
+        let requests = some(&normal(2), 500);
         world.post(one.url(), &requests).await.unwrap();
         until("mails in flight", async || world.counts().await.in_doubt > 20).await;
         one.terminate();
@@ -69,7 +69,7 @@ in_each_world! {
         world.primary.set(MailFault::EndOfData(450)).await;
         let settings = [("retry-delay", "6s")];
         let one = world.serve_with(&settings).await;
-        world.post(one.url(), &some(normal(3), 5)).await.unwrap();
+        world.post(one.url(), &some(&normal(3), 5)).await.unwrap();
         until("five failed attempts, all on the retry topic", async || {
             let rows = world.rows().await;
             let failed = rows.values().filter(|row| row.status == Status::Pending && row.attempts == 1).count();
@@ -94,7 +94,7 @@ in_each_world! {
     async fn what_one_person_gets_arrives_in_the_order_in_which_it_was_asked_for(world) {
         world.primary.set(MailFault::SlowEndOfData(Duration::from_millis(5))).await;
         let (one, two) = (world.serve().await, world.serve().await);
-        let requests = some(Samples { people: 7, ..normal(4) }, 400);
+        let requests = some(&Samples { people: 7, ..normal(4) }, 400);
         for (list, url) in requests.chunks(20).zip([one.url(), two.url()].into_iter().cycle()) {
             world.post(url, list).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -115,7 +115,7 @@ in_each_world! {
     async fn high_goes_before_normal_before_low_and_low_does_not_starve(world) {
         let (door, mut priorities) = (world.door(), HashMap::new());
         for (priority, count) in [(Priority::High, 300), (Priority::Normal, 200), (Priority::Low, 100)] {
-            let requests = some(Samples { seed: 5 + count, priority: Some(priority), ..normal(0) }, count as usize);
+            let requests = some(&Samples { seed: 5 + count, priority: Some(priority), ..normal(0) }, count as usize);
             let records: Vec<_> =
                 requests.iter().map(|request| door.read(request.to_string().as_bytes()).unwrap().record).collect();
             let topic = records[0].topic;

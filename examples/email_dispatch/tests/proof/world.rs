@@ -41,7 +41,7 @@ pub(crate) const KEYS: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const PARTITIONS: i32 = 6;
 
 /// Times short enough to wait for, and long enough for a busy machine.
-const SETTINGS: [(&str, &str); 24] = [
+const SETTINGS: [(&str, &str); 25] = [
     ("http-listen", "127.0.0.1:0"),
     ("kafka-replication", "1"),
     ("database-busy-timeout", "1s"),
@@ -58,10 +58,11 @@ const SETTINGS: [(&str, &str); 24] = [
     ("sms-time-limit", "2s"),
     ("retry-attempts", "4"),
     ("retry-delay", "1s"),
-    ("retry-hold-limit", "20s"),
+    ("retry-hold-limit", "60s"),
     ("publisher-lease", "2s"),
     ("publisher-breaker-open", "1s"),
     ("publisher-breaker-slow", "1s"),
+    ("consumer-in-flight", "100"),
     ("consumer-drain-time-limit", "2s"),
     ("shutdown-time-limit", "5s"),
     ("log-format", "json"),
@@ -276,8 +277,8 @@ impl World {
 }
 
 /// So many of the samples, all for people who exist.
-pub(crate) fn some(samples: Samples, count: usize) -> Vec<Value> {
-    Samples { nobodies: 0, ..samples }.requests().take(count).collect()
+pub(crate) fn some(samples: &Samples, count: usize) -> Vec<Value> {
+    Samples { nobodies: 0, ..samples.clone() }.requests().take(count).collect()
 }
 
 /// Which request a mail is of.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use email_dispatch::{
-    embedded::{MailFault, SmsMood},
+    embedded::{MailFault, MailServer, SmsMood},
     sample::NOBODY,
     store::Guarantee,
 };
@@ -53,12 +53,24 @@ fn faults() -> Vec<MailFault> {
     ]
 }
 
+/// What a server remembers of its callers, where it shows that they have met the fault.
+fn traces(server: &MailServer, fault: &MailFault) -> u64 {
+    use MailFault::{DropMidData, DropStored, DropUnstored, HangAfterFinalDot};
+    match fault {
+        DropMidData | DropStored | DropUnstored | HangAfterFinalDot => {
+            server.unanswered().into_values().map(u64::from).sum()
+        }
+        _ => server.connections() + server.accepted() + server.rejected().into_values().sum::<u64>(),
+    }
+}
+
 impl Chaos<'_> {
     fn random(&self, stream: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed * 1_000 + stream)
     }
 
-    /// One server has a fault, each in its turn, while the other is well or, for a moment, has the same one.
+    /// One server has a fault, each in its turn, until it has been met, while the other is well or, for a moment, has the
+    /// same one.
     pub(super) async fn fail_mail_and_sms(&self) {
         const MOODS: [SmsMood; 4] =
             [SmsMood::Healthy, SmsMood::Failing(500), SmsMood::Forgetful, SmsMood::Slow(Duration::from_millis(100))];
@@ -72,13 +84,18 @@ impl Chaos<'_> {
                 false => (&self.world.secondary, &self.world.primary),
             };
             self.world.sms.turn(*MOODS.choose(&mut random).unwrap());
+            let (began, before) = (Instant::now(), traces(first, &fault));
             first.set(fault.clone()).await;
             if random.random_bool(0.3) {
-                second.set(fault).await;
-                sleep(each / 3).await;
+                second.set(fault.clone()).await;
+                sleep(each / 4).await;
             }
             second.set(MailFault::None).await;
-            sleep(each * 2 / 3).await;
+            while began.elapsed() < each / 2 || began.elapsed() < 3 * each && traces(first, &fault) < before + 3 {
+                // Whoever waits for the window of doubt has changed it.
+                first.set(fault.clone()).await;
+                sleep(Duration::from_millis(20)).await;
+            }
             first.set(MailFault::None).await;
         }
     }
@@ -140,10 +157,10 @@ impl Chaos<'_> {
         while began.elapsed() < Duration::from_secs(4) {
             self.world.primary.set(MailFault::SlowEndOfData(Duration::from_millis(300))).await;
             if !self.in_the_window(stranger).await.is_empty() {
-                sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(20)).await;
                 return;
             }
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     }
 

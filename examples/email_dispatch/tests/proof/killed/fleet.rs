@@ -25,7 +25,9 @@ impl<'a> Fleet<'a> {
     }
 
     pub(super) async fn add(&self) {
-        let process = self.world.serve_with(&[("ledger-guarantee", self.guarantee)]).await;
+        // A group is done with a member that was killed the sooner, the shorter this is.
+        let settings = [("ledger-guarantee", self.guarantee), ("kafka-session-timeout", "3500ms")];
+        let process = self.world.serve_with(&settings).await;
         self.processes.lock().push(process);
     }
 
