@@ -348,14 +348,16 @@ mod routes {
     async fn a_full_disk_keeps_nothing_from_being_tried_again() {
         let scene = Scene::with(ALONE).await;
         scene.all_down().await;
-        std::fs::remove_dir(scene.backups.path()).unwrap(); // what the folder's disk says does not matter
+        let folder = scene.backups.path();
+        std::fs::remove_dir(folder).unwrap();
+        std::fs::write(folder, "no folder").unwrap(); // why nothing can be written does not matter
         let request = scene.request(json!({ "priority": "HIGH" }));
         assert_eq!(scene.handle(Topic::High, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::ImmediateRetry);
         let alerts: Vec<_> =
             scene.dispatcher.alerts.recent().iter().map(|raised| raised.alert.key().to_owned()).collect();
         assert!(alerts.contains(&"backup-failed".to_owned()), "{alerts:?}");
-        std::fs::create_dir(scene.backups.path()).unwrap();
+        std::fs::remove_file(folder).unwrap();
     }
 
     #[tokio::test]
