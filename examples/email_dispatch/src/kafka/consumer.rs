@@ -37,7 +37,8 @@ pub struct Lane {
     pub name: &'static str,
     /// What is read.
     pub topics: Vec<Topic>,
-    /// The most records read and not finished, `>= 1`. Each takes about 2 kB beside its payload.
+    /// The most records read and not finished, `>= 1`; one of more than 32 KiB counts as several. Each takes about 2 kB
+    /// beside its payload.
     pub buffered: usize,
 }
 

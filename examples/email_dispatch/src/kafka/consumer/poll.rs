@@ -76,13 +76,13 @@ impl<H: Handler> Poll<H> {
     fn make_way(&mut self) {
         let buffered = self.shared.lane.buffered;
         let good_deal = buffered - (buffered / 4).max(1);
-        let mut in_hand = self.shared.desk().in_hand();
-        if in_hand >= buffered && !self.paused {
-            in_hand = self.shared.wait_for(good_deal, LOOK);
+        let mut load = self.shared.desk().load();
+        if load >= buffered && !self.paused {
+            load = self.shared.wait_for(good_deal, LOOK);
         }
-        self.full_since = (in_hand >= buffered).then(|| self.full_since.unwrap_or_else(Instant::now));
+        self.full_since = (load >= buffered).then(|| self.full_since.unwrap_or_else(Instant::now));
         if self.paused {
-            self.paused = in_hand > good_deal;
+            self.paused = load > good_deal;
         } else if let Some(since) = self.full_since {
             self.paused = since.elapsed() >= FULL || self.heard_all.elapsed() >= NEARLY_FULL;
         } else {
@@ -128,7 +128,7 @@ impl<H: Handler> Poll<H> {
         let places = self.shared.desk().places();
         self.shared.desk().let_go(&places);
         self.paused = true;
-        while self.shared.desk().in_hand() > 0 && Instant::now() < until {
+        while self.shared.desk().load() > 0 && Instant::now() < until {
             self.regulate();
             // What is still read is nobody's: it is not tracked, and nothing after it will be committed.
             drop(self.consumer.poll(LOOK));

@@ -29,7 +29,7 @@ pub(super) struct Shared {
     /// Parent of every partition's `stop`.
     pub(super) stop: CancellationToken,
     desk: Mutex<Desk>,
-    fewer_in_hand: Condvar,
+    less_load: Condvar,
     /// Until when what is in hand may take, once the consumer is closing.
     closing: Mutex<Option<Instant>>,
     fault: Mutex<Option<String>>,
@@ -45,7 +45,7 @@ impl Shared {
             committing: Mutex::new(false),
             stop: CancellationToken::new(),
             desk: Mutex::new(desk),
-            fewer_in_hand: Condvar::new(),
+            less_load: Condvar::new(),
             closing: Mutex::new(None),
             fault: Mutex::new(None),
             said: Mutex::new(None),
@@ -60,16 +60,16 @@ impl Shared {
     pub(super) fn leave(&self, job: &Job, finished: bool) -> Option<Job> {
         let mut desk = self.desk.lock();
         let next = desk.leave(job, finished);
-        if desk.wake_at.is_some_and(|few| desk.in_hand() <= few) {
-            self.fewer_in_hand.notify_all();
+        if desk.wake_at.is_some_and(|few| desk.load() <= few) {
+            self.less_load.notify_all();
         }
         next
     }
 
     /// Waits until no more than `few` are in hand, and says how many are.
     pub(super) fn wait_for(&self, few: usize, time_limit: Duration) -> usize {
-        self.wait_while(few, time_limit, |desk| desk.in_hand() > few);
-        self.desk.lock().in_hand()
+        self.wait_while(few, time_limit, |desk| desk.load() > few);
+        self.desk.lock().load()
     }
 
     /// Waits until nobody works on these partitions.
@@ -83,7 +83,7 @@ impl Shared {
         desk.wake_at = Some(wake_at);
         while waits(&desk) {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.fewer_in_hand.wait_for(&mut desk, left).timed_out() {
+            if left.is_zero() || self.less_load.wait_for(&mut desk, left).timed_out() {
                 break;
             }
         }
