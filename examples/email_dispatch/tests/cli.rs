@@ -78,11 +78,11 @@ fn wrong_settings_are_exit_code_2_and_all_of_them_are_said_before_anything_start
     assert!(!errors.contains("s3cret"), "{errors}");
 }
 
-/// What `status` says under a limit on open files.
+/// What `produce` says under a limit on open files.
 fn errors_under(limit: &str, connections: u32) -> Option<(i32, String)> {
     let output = Command::new("sh")
         .arg("-c")
-        .arg(format!("ulimit {limit} && exec \"$0\" status --smtp-connections={connections}"))
+        .arg(format!("ulimit {limit} && exec \"$0\" produce --url http://127.0.0.1:1 --smtp-connections={connections}"))
         .arg(program()?)
         .env_clear()
         .output()
@@ -94,7 +94,7 @@ fn errors_under(limit: &str, connections: u32) -> Option<(i32, String)> {
 fn connections_for_which_the_system_has_no_room_are_exit_code_2() {
     let Some((code, errors)) = errors_under("-n 256", 1_000) else { return };
     assert_eq!(code, 2, "{errors}");
-    assert!(errors.contains("this process have 256") && errors.contains("ulimit -n 4304"), "{errors}");
+    assert!(errors.contains("this process have 256") && errors.contains("ulimit -n 4816"), "{errors}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{self, App, Check, Health, HttpSettings},
+    http::{self, App, Check, Health},
     service::Service,
     settings::Settings,
     stage::{Embedded, Failure, assemble},
@@ -46,7 +46,7 @@ pub(super) fn app(service: &Service, settings: &Settings, stop: &CancellationTok
         ledger: service.ledger().clone(),
         breakers: service.breakers().to_vec(),
         health: Health::new(vec![Check::database(service.store().clone())], stop.clone()),
-        settings: HttpSettings { limits: settings.requests.limits(), ..HttpSettings::default() },
+        settings: settings.http_settings(),
         // The operations routes are merged here.
         extra: axum::Router::new(),
     }
