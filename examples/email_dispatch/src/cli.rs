@@ -1,5 +1,7 @@
 //! The command line: what can be done, and with which settings.
 
+mod needs;
+
 use std::{ffi::OsString, fmt, path::PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
@@ -9,6 +11,7 @@ use crate::{
     request::{Kind, Priority},
     settings::{
         Address, Fault, Layers, Settings, WrongSettings, as_options, environment_name, no_keys, one_of, read_keys,
+        read_sms_token,
     },
 };
 
@@ -209,12 +212,21 @@ impl Cli {
             Some(origin) if matches.value_source(name) != Some(ValueSource::CommandLine) => origin.to_owned(),
             _ => format!("--{name}"),
         };
-        let broken = cli.settings.check();
+        let mut broken = cli.settings.check();
+        broken.extend(needs::broken(cli.task.as_ref(), &cli.settings));
         let mut faults: Vec<Fault> =
             broken.into_iter().map(|(name, value, rule)| Fault { setting: given_as(name), value, rule }).collect();
         match read_keys(cli.settings.files.keys.as_deref(), &given_as("keys-file"), environment) {
-            Ok(None) if cli.needs_a_key() => faults.push(no_keys()),
-            Ok(keys) => cli.settings.keys = keys,
+            Ok(keys) => {
+                let missing = if keys.is_none() { needs::keys(cli.task.as_ref(), &cli.settings) } else { None };
+                faults.extend(missing.map(no_keys));
+                cli.settings.keys = keys;
+            }
+            Err(fault) => faults.push(fault),
+        }
+        let token_file = cli.settings.sms.token_file.as_deref();
+        match read_sms_token(token_file, &given_as("sms-token-file"), environment) {
+            Ok(token) => cli.settings.sms.token = token,
             Err(fault) => faults.push(fault),
         }
         if let Some(Task::Produce(Produce { url: Some(url), .. })) = &cli.task
@@ -224,39 +236,5 @@ impl Cli {
         }
         faults.splice(0..0, layers.faults);
         if faults.is_empty() { Ok(cli) } else { Err(Stop::Settings(WrongSettings(faults))) }
-    }
-
-    /// The demonstration and the scenario break what they talk to and count all that is there, so they run on embedded
-    /// parts alone.
-    ///
-    /// # Errors
-    /// [`Stop`], with all that is named and must not be.
-    pub fn check_that_only_embedded_parts_are_broken(&self) -> Result<(), Stop> {
-        const RULE: &str = "must not be set here, where what is used is broken on purpose";
-        let Settings { kafka, database, smtp, sms, files, .. } = &self.settings;
-        let named = [
-            ("kafka-brokers", kafka.brokers.is_some()),
-            ("database-url", database.url.is_some()),
-            ("data-dir", files.data.is_some()),
-            ("smtp-url", smtp.url.is_some()),
-            ("sms-url", sms.url.is_some()),
-        ];
-        let is_broken = matches!(self.task, None | Some(Task::Scenario));
-        let faults = named.into_iter().filter(|(_, is_set)| is_broken && *is_set).map(|(name, _)| Fault {
-            setting: format!("{name} ({})", environment_name(name)),
-            value: None,
-            rule: RULE.to_owned(),
-        });
-        let faults: Vec<_> = faults.collect();
-        if faults.is_empty() { Ok(()) } else { Err(Stop::Settings(WrongSettings(faults))) }
-    }
-
-    /// Whether a random key would make requests that nobody can read once this process has ended.
-    fn needs_a_key(&self) -> bool {
-        match &self.task {
-            Some(Task::Serve) => self.settings.outlive_the_process(),
-            Some(Task::Produce(produce)) => produce.url.is_none() && self.settings.outlive_the_process(),
-            _ => false,
-        }
     }
 }

@@ -78,9 +78,8 @@ impl Act {
 #[must_use]
 pub fn settings(mut settings: Settings, backups: &Path) -> Settings {
     settings.files.backups = backups.to_owned();
-    // One of another time knows the requests already.
-    (settings.database.url, settings.files.data) = (None, None);
     settings.kafka.message_timeout = Some(Duration::from_secs(1));
+    settings.publisher.breaker_window = 20;
     settings.publisher.breaker_open = Duration::from_secs(2);
     settings.publisher.breaker_slow = Duration::from_millis(500);
     settings.smtp.breaker_open = Duration::from_secs(2);

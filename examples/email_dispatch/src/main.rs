@@ -11,8 +11,7 @@ use email_dispatch::{
 };
 
 fn main() -> ExitCode {
-    let read = Cli::read(std::env::args_os(), &|name| std::env::var_os(name));
-    let cli = match read.and_then(|cli| cli.check_that_only_embedded_parts_are_broken().map(|()| cli)) {
+    let cli = match Cli::read(std::env::args_os(), &|name| std::env::var_os(name)) {
         Ok(cli) => cli,
         Err(stop) => {
             stop.print();

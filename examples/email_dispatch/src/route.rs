@@ -1,4 +1,7 @@
 //! Where a request goes when it could not be sent. Decided from what is known, without doing anything.
+//!
+//! What one person gets is in order on each topic, and not between topics: a mail that goes to a retry topic is overtaken
+//! by those to the same person that come after it, which would otherwise wait for as long as it does.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! All parts of the service at work together, in one process of perhaps many.
 
+mod watch;
+
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
@@ -13,7 +15,7 @@ use crate::{
     backup::Backups,
     counters::Counters,
     delivery::MailServers,
-    dispatch::{Dispatcher, alerts::unknown},
+    dispatch::Dispatcher,
     door::Door,
     kafka::{
         KafkaFault, KafkaSettings,
@@ -32,6 +34,9 @@ use crate::{
     template::Templates,
     wall_clock::WallClock,
 };
+
+pub(crate) use self::watch::tell_of_stranded;
+use self::watch::{measure, sweep};
 
 /// What a service is made of.
 #[derive(Debug)]
@@ -167,7 +172,12 @@ impl Service {
             consumers.clone(),
         )));
         tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(ledger.clone(), rules.ledger.lease, alerts.clone())));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(measure(outbox.clone(), counters)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(measure(
+            outbox.clone(),
+            consumers.clone(),
+            counters,
+            alerts.clone(),
+        )));
         tasks.close();
         let (_watched, alerts) = (watched, alerts);
         Ok(Self { store, ledger, outbox, door, publisher, consumers, breakers, alerts, stop, tasks, _watched })
@@ -286,33 +296,6 @@ async fn consume<T: Transport>(
                 Err(fault) => tracing::error!(%fault, lane = name, "a lane cannot be read"),
             }
             tokio::time::sleep(pause()).await;
-        }
-    }
-}
-
-/// Finds what a process that died was about to hand over.
-async fn sweep(ledger: Ledger, lease: Duration, alerts: Alerts) {
-    let mut ticks = tokio::time::interval((lease / 4).clamp(Duration::from_millis(250), Duration::from_secs(30)));
-    loop {
-        ticks.tick().await;
-        match ledger.sweep().await {
-            Ok(ids) => {
-                for id in ids {
-                    tracing::error!(%id, "nobody knows whether this mail went out: see `unknown list`");
-                    alerts.raise(unknown(id, "the process that was sending it died"));
-                }
-            }
-            Err(error) => tracing::warn!(%error, "mails in doubt are looked for later"),
-        }
-    }
-}
-
-async fn measure(outbox: Outbox, counters: Counters) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        ticks.tick().await;
-        if let Ok(waiting) = outbox.len().await {
-            counters.outbox_waiting(waiting);
         }
     }
 }

@@ -222,6 +222,11 @@ impl SmsGateway {
     }
 }
 
+/// Whether this can be a gateway's address.
+pub(crate) fn check_address(url: &str) -> Result<(), BadSms> {
+    checked(url).map(drop)
+}
+
 fn checked(url: &str) -> Result<reqwest::Url, BadSms> {
     let url = reqwest::Url::parse(url).map_err(|_| BadSms::Url("it is no address"))?;
     if !matches!(url.scheme(), "http" | "https") {

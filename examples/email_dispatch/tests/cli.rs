@@ -86,7 +86,7 @@ fn the_demonstration_does_not_touch_real_servers_that_the_environment_names() {
             return;
         };
         assert_eq!((code, output.as_str()), (2, ""), "{arguments:?}");
-        assert!(errors.contains("database-url (DATABASE_URL): must not be set here"), "{errors}");
+        assert!(errors.contains("DATABASE_URL") && errors.contains("must not be set"), "{errors}");
         assert!(!errors.contains("s3cret"), "{errors}");
     }
 }
@@ -211,11 +211,11 @@ mod signals {
     }
 }
 
-/// What `status` says under a limit on open files.
+/// What `produce` says under a limit on open files.
 fn errors_under(limit: &str, connections: u32) -> Option<(i32, String)> {
     let output = Command::new("sh")
         .arg("-c")
-        .arg(format!("ulimit {limit} && exec \"$0\" status --smtp-connections={connections}"))
+        .arg(format!("ulimit {limit} && exec \"$0\" produce --url http://127.0.0.1:1 --smtp-connections={connections}"))
         .arg(program()?)
         .env_clear()
         .output()
@@ -227,7 +227,7 @@ fn errors_under(limit: &str, connections: u32) -> Option<(i32, String)> {
 fn connections_for_which_the_system_has_no_room_are_exit_code_2() {
     let Some((code, errors)) = errors_under("-n 256", 1_000) else { return };
     assert_eq!(code, 2, "{errors}");
-    assert!(errors.contains("this process have 256") && errors.contains("ulimit -n 4304"), "{errors}");
+    assert!(errors.contains("this process have 256") && errors.contains("ulimit -n 4816"), "{errors}");
 }
 
 #[test]

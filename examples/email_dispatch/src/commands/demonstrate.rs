@@ -39,7 +39,7 @@ pub async fn demonstrate(settings: Settings) -> Result<ExitCode, Failure> {
     let requests = settings.demonstration.requests as usize;
     let title = format!("{requests} mails through a bad minute");
     let recorder = Recorder::start(&title, counters.clone(), breakers.clone(), Duration::from_millis(200));
-    let view = View::start(counters, breakers, Some(requests as u64));
+    let view = View::start(settings.demonstration.view, counters, breakers, Some(requests as u64));
     view.note(&format!("while it runs: http://{address}/circuit-breaker and http://{address}/actuator/health"));
     let playing = play(service, &embedded, &kafka, requests, |elapsed, act| {
         recorder.mark(act);

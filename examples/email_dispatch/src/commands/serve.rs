@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     counters,
-    http::{self, App, Check, Component, Condition, Health, HttpSettings},
+    http::{self, App, Check, Component, Condition, Health},
     service::{Lanes, Service},
     settings::Settings,
     stage::{Embedded, Failure, assemble},
@@ -67,7 +67,7 @@ pub(super) fn app(service: &Service, settings: &Settings, leaving: &Cancellation
         ledger: service.ledger().clone(),
         breakers: service.breakers().to_vec(),
         health: Health::new(checks, leaving.clone()),
-        settings: HttpSettings { limits: settings.requests.limits(), ..HttpSettings::default() },
+        settings: settings.http_settings(),
         // The operations routes are merged here.
         extra: axum::Router::new(),
     }

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use rdkafka::{
-    ClientConfig, ClientContext,
-    config::RDKafkaLogLevel,
-    error::KafkaError,
+    ClientConfig,
     mocking::MockCluster,
-    producer::{BaseProducer, DeliveryResult, Producer, ProducerContext},
+    producer::{BaseProducer, Producer},
 };
 
 use crate::{
-    kafka::{KafkaFault, KafkaSettings},
+    kafka::{Complaints, KafkaFault, KafkaSettings},
     record::Topic,
 };
 
@@ -25,22 +23,7 @@ const BROKERS: i32 = 1;
 /// request before it works on it can live with, but for the first, which its consumer reports.
 pub struct Broker {
     /// The cluster belongs to it.
-    producer: BaseProducer<Quiet>,
-}
-
-/// That the cluster's own producer finds its brokers gone, as it does whenever they stop, is nothing to tell.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ProducerContext for Quiet {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+    producer: BaseProducer<Complaints>,
 }
 
 impl Broker {
@@ -49,13 +32,12 @@ impl Broker {
     /// # Errors
     /// When it cannot be started.
     pub fn start(settings: &KafkaSettings) -> Result<Self, KafkaFault> {
-        let producer: BaseProducer<Quiet> = ClientConfig::new()
+        let producer: BaseProducer<Complaints> = ClientConfig::new()
             .set("test.mock.num.brokers", BROKERS.to_string())
-            .create_with_context(Quiet)
-            .map_err(failed)?;
+            .create_with_context(Complaints::of("embedded-broker"))?;
         let broker = Self { producer };
         for topic in Topic::ALL {
-            broker.cluster()?.create_topic(&settings.topic_name(topic), settings.partitions, 1).map_err(failed)?;
+            broker.cluster()?.create_topic(&settings.topic_name(topic), settings.partitions, 1)?;
         }
         Ok(broker)
     }
@@ -94,13 +76,13 @@ impl Broker {
 
     fn each(
         &self,
-        act: impl Fn(&MockCluster<'_, Quiet>, i32) -> rdkafka::error::KafkaResult<()>,
+        act: impl Fn(&MockCluster<'_, Complaints>, i32) -> rdkafka::error::KafkaResult<()>,
     ) -> Result<(), KafkaFault> {
         let cluster = self.cluster()?;
-        (1..=BROKERS).try_for_each(|broker| act(&cluster, broker)).map_err(failed)
+        Ok((1..=BROKERS).try_for_each(|broker| act(&cluster, broker))?)
     }
 
-    fn cluster(&self) -> Result<MockCluster<'_, Quiet>, KafkaFault> {
+    fn cluster(&self) -> Result<MockCluster<'_, Complaints>, KafkaFault> {
         self.producer.client().mock_cluster().ok_or_else(|| KafkaFault::Failed("no embedded cluster".to_owned()))
     }
 }
@@ -109,9 +91,4 @@ impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Broker")
     }
-}
-
-#[allow(clippy::needless_pass_by_value)] // as map_err gives it
-fn failed(error: rdkafka::error::KafkaError) -> KafkaFault {
-    KafkaFault::Failed(error.to_string())
 }

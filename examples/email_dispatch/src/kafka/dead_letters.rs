@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{KafkaFault, KafkaSettings, message::delivery};
+use super::{Complaints, KafkaFault, KafkaSettings, fault::explain, message::delivery};
 use crate::{
     personal::mask_text,
     record::{Delivery, Record, Topic, afresh, header},
@@ -109,8 +109,8 @@ pub async fn read(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadL
 
 fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLetter>, KafkaFault> {
     let unreachable = |reason: String| KafkaFault::Unreachable { brokers: settings.brokers.clone(), reason };
-    let unanswered = |error: KafkaError| unreachable(error.to_string());
-    let failed = |error: KafkaError| KafkaFault::Failed(error.to_string());
+    let unanswered = |error: KafkaError| unreachable(explain(&error));
+    let failed = KafkaFault::from;
     let topic = settings.topic_name(Topic::DeadLetter);
     let patience = settings.message_timeout;
 
@@ -121,7 +121,8 @@ fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLe
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", settings.fetch_wait.as_millis().to_string());
-    let consumer: BaseConsumer = settings.with_properties(config).create().map_err(failed)?;
+    let consumer: BaseConsumer<Complaints> =
+        settings.with_properties(config).create_with_context(Complaints::of("dead-letters"))?;
 
     let metadata = consumer.fetch_metadata(Some(&topic), patience).map_err(unanswered)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
@@ -162,7 +163,7 @@ fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLe
                 last_heard = Instant::now();
                 ends.remove(&partition);
             }
-            Some(Err(error)) if last_heard.elapsed() >= patience => return Err(unreachable(error.to_string())),
+            Some(Err(error)) if last_heard.elapsed() >= patience => return Err(unanswered(error)),
             Some(Err(_)) => {}
             None if last_heard.elapsed() >= patience => return Err(unreachable("no more answers".to_owned())),
             None => {}

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lettre::message::Mailbox;
+use secrecy::SecretString;
 
 use super::{
     Settings,
@@ -38,6 +39,9 @@ pub struct Smtp {
     /// How many mails go over a connection before it is closed.
     #[arg(id = "smtp-mails-per-connection", value_name = "NUMBER", default_value_t = 50)]
     pub mails_per_connection: u32,
+    /// How long a connection may lie idle and still be used. Less than the server's own limit.
+    #[arg(id = "smtp-idle", value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub idle: Duration,
     /// Certificates in PEM of the authorities that are trusted instead of the system's.
     #[arg(id = "smtp-ca-file", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -101,6 +105,13 @@ pub struct Sms {
     /// reaches a phone.
     #[arg(id = "sms-url", value_name = "URL")]
     pub url: Option<Address>,
+    /// A file with the token that is sent as Authorization: Bearer. Or put it into the variable EMAIL_DISPATCH_SMS_TOKEN.
+    /// Without: none is sent.
+    #[arg(id = "sms-token-file", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The token.
+    #[arg(skip)]
+    pub token: Option<SecretString>,
     /// How long its answer may take.
     #[arg(id = "sms-time-limit", value_name = "TIME", value_parser = duration, default_value = "10s")]
     pub time_limit: Duration,

@@ -13,6 +13,12 @@ pub struct Http {
     /// Where requests, health and breakers are served; port 0 takes a free one.
     #[arg(id = "http-listen", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// How many connections there may be; more wait until one ends.
+    #[arg(id = "http-connections", value_name = "NUMBER", default_value_t = 512)]
+    pub connections: u32,
+    /// How long the head of a request may take, and its body again; a connection may be idle for as long.
+    #[arg(id = "http-read-time", value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub read_time: Duration,
 }
 
 /// Telling people what happens.

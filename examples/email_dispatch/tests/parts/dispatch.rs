@@ -8,7 +8,7 @@ use email_dispatch::{
     backup::Backups,
     counters::Counters,
     delivery::{MailServers, Protection, Provider},
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Turn},
     embedded::{MailFault, MailServer, SmsGateway as EmbeddedGateway, SmsMood},
     kafka::{
         consumer::{Handled, Handler},
@@ -378,6 +378,50 @@ mod routes {
         scene.database.clock.advance(Duration::from_secs(30));
         assert_eq!(scene.dispatcher.handle(early, CancellationToken::new()).await, Handled::Done);
         assert_eq!(scene.primary.accepted(), 1);
+    }
+}
+
+mod turns {
+    use super::*;
+
+    #[test]
+    fn each_topic_has_the_turn_of_its_priority() {
+        let turns = Topic::ALL.map(|topic| (topic, Turn::of(topic)));
+        assert_eq!(
+            turns,
+            [
+                (Topic::High, Turn::High),
+                (Topic::Normal, Turn::Normal),
+                (Topic::Low, Turn::Low),
+                (Topic::Bulk, Turn::Low),
+                (Topic::ImmediateRetry, Turn::High),
+                (Topic::DelayedRetry, Turn::Normal),
+                (Topic::Sms, Turn::Normal),
+                (Topic::DeadLetter, Turn::Normal),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn delayed_retries_wait_without_keeping_others_waiting() {
+        let scene = Scene::with(ALONE).await;
+        let delayed = |due_ms| {
+            let mut delayed = delivery(Topic::DelayedRetry, &scene.request(json!({})));
+            delayed.headers.set_number(header::NOT_BEFORE, due_ms);
+            delayed
+        };
+        // More than there are places.
+        let mut waiting: Vec<_> =
+            (0..6).map(|_| Box::pin(scene.dispatcher.handle(delayed(1_600_000), CancellationToken::new()))).collect();
+        for waiting in &mut waiting {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        assert_eq!(scene.handle(Topic::Normal, &scene.request(json!({}))).await, Handled::Done);
+        assert_eq!(scene.dispatcher.handle(delayed(1_000_000), CancellationToken::new()).await, Handled::Done);
+        assert_eq!(scene.primary.accepted(), 2);
+        for waiting in &mut waiting {
+            assert!(futures::poll!(waiting).is_pending());
+        }
     }
 }
 

@@ -238,9 +238,21 @@ async fn all_faults_are_named_at_once() {
     assert_eq!(answer.status, 400);
     assert_eq!(
         answer.faulty(),
-        ["id", "to", "phone", "subject", "contentType", "attachments[0]", "kind", "priority", "timestamp"]
+        [
+            "id",
+            "to",
+            "phone",
+            "subject",
+            "contentType",
+            "attachments[0].name",
+            "attachments[0].type",
+            "attachments[0].data",
+            "kind",
+            "priority",
+            "timestamp"
+        ]
     );
-    assert_eq!(answer.json["faults"][5].get("value"), None);
+    assert_eq!(answer.json["faults"][6].get("value"), None);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod route;
 mod settings;
 mod sms;
 mod smtp;
+mod stage;
 mod store;
 mod template;
 mod timeline;

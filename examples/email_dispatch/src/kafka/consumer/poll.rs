@@ -64,7 +64,7 @@ impl<H: Handler> Poll<H> {
                 None => self.heard_all = Instant::now(),
                 Some(Ok(message)) => is_long = self.take(&message),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return self.shared.give_up(code.to_string()),
-                Some(Err(error)) => self.shared.complain("nothing can be read now", &error),
+                Some(Err(error)) => self.shared.complaints.tell("nothing can be read now", &error),
             }
             if is_long || self.regulated.elapsed() >= LOOK {
                 self.regulate();
@@ -105,7 +105,7 @@ impl<H: Handler> Poll<H> {
 
     fn tell(&self, result: Result<(), KafkaError>) {
         if let Err(error) = result {
-            self.shared.complain("partitions cannot be paused or resumed", &error);
+            self.shared.complaints.tell("partitions cannot be paused or resumed", &error);
         }
     }
 

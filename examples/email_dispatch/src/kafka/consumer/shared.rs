@@ -11,13 +11,10 @@ use super::{
     Lane, Progress,
     desk::{Desk, Job, Place},
 };
-use crate::kafka::KafkaSettings;
+use crate::kafka::{Complaints, KafkaSettings};
 
 /// How many times [`Lane::buffered`] a partition may be long; see [`Desk`].
 const SPAN_PER_BUFFERED: usize = 16;
-
-/// The most often that a failure is told that repeats itself.
-const SAY_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -26,6 +23,7 @@ pub(super) struct Shared {
     /// Held by whoever commits, so that commits do not overtake each other. It says whether the consumer is closed, after
     /// which nobody else commits.
     pub(super) committing: Mutex<bool>,
+    pub(super) complaints: Complaints,
     /// Parent of every partition's `stop`.
     pub(super) stop: CancellationToken,
     desk: Mutex<Desk>,
@@ -33,7 +31,6 @@ pub(super) struct Shared {
     /// Until when what is in hand may take, once the consumer is closing.
     closing: Mutex<Option<Instant>>,
     fault: Mutex<Option<String>>,
-    said: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -41,6 +38,7 @@ impl Shared {
         let desk = Desk::new(lane.buffered.saturating_mul(SPAN_PER_BUFFERED));
         Self {
             settings,
+            complaints: Complaints::of(lane.name),
             lane,
             committing: Mutex::new(false),
             stop: CancellationToken::new(),
@@ -48,7 +46,6 @@ impl Shared {
             less_load: Condvar::new(),
             closing: Mutex::new(None),
             fault: Mutex::new(None),
-            said: Mutex::new(None),
         }
     }
 
@@ -111,16 +108,6 @@ impl Shared {
 
     pub(super) fn progress(&self) -> Progress {
         Progress { fault: self.fault.lock().clone(), ..self.desk.lock().progress() }
-    }
-
-    /// Tells of a failure that will be tried again, but not each time.
-    pub(super) fn complain(&self, what: &str, reason: &dyn std::fmt::Display) {
-        let mut said = self.said.lock();
-        let now = Instant::now();
-        if said.is_none_or(|said| now - said >= SAY_EVERY) {
-            *said = Some(now);
-            tracing::warn!(lane = self.lane.name, %reason, "{what}");
-        }
     }
 
     pub(super) fn list(&self, places: &[Place]) -> TopicPartitionList {
