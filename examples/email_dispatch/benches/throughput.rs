@@ -45,6 +45,7 @@ struct Run {
     name: &'static str,
     mails: usize,
     in_flight: usize,
+    connections: usize,
     people: u32,
     partitions: i32,
     /// How long a mail takes; over a real conversation or not.
@@ -53,12 +54,21 @@ struct Run {
 }
 
 const fn run(name: &'static str, mails: usize, in_flight: usize, takes_ms: u64, is_smtp: bool) -> Run {
-    Run { name, mails, in_flight, people: u32::MAX, partitions: 12, takes: Duration::from_millis(takes_ms), is_smtp }
+    Run {
+        name,
+        mails,
+        in_flight,
+        connections: in_flight,
+        people: u32::MAX,
+        partitions: 12,
+        takes: Duration::from_millis(takes_ms),
+        is_smtp,
+    }
 }
 
 const RUNS: [Run; 9] = [
     run("stand-in", 10_000, 10_000, 1_000, false),
-    run("smtp", 40_000, 64, 0, true),
+    Run { connections: 64, ..run("smtp", 40_000, 1_000, 0, true) },
     run("smtp-1s", 10_000, 8_000, 1_000, true),
     run("in-flight-1000", 5_000, 1_000, 1_000, false),
     run("in-flight-100", 500, 100, 1_000, false),
@@ -83,8 +93,12 @@ fn main() {
 }
 
 async fn measure(run: &Run) {
-    if run.is_smtp {
-        raise_open_files(2 * run.in_flight as u64 + 200).unwrap();
+    // Both ends of each connection are in this process.
+    if run.is_smtp
+        && let Err(fault) = raise_open_files(2 * run.connections as u64 + 200)
+    {
+        println!("{:<16}skipped: {fault}", run.name);
+        return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut kafka = KafkaSettings { partitions: run.partitions, ..KafkaSettings::embedded(String::new()) };
@@ -98,7 +112,7 @@ async fn measure(run: &Run) {
         server.set(MailFault::SlowEndOfData(run.takes)).await;
     }
     let protection =
-        Protection { connections: run.in_flight as u32, slow: Duration::from_secs(10), ..Protection::default() };
+        Protection { connections: run.connections as u32, slow: Duration::from_secs(10), ..Protection::default() };
     let name = "primary-smtp";
     let database = format!("sqlite:{}", folder.path().join("bench.db").display());
     let store = Store::connect(&database, StoreSettings::default(), WallClock::system()).await.unwrap();

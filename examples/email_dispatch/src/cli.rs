@@ -18,7 +18,7 @@ use crate::{
 /// fail while 2,000 requests are sent.
 ///
 /// Each setting can be given as a flag, in the environment (its name is in brackets) or in a TOML file named by --config,
-/// and wins in that order. In the file --kafka-brokers is `brokers` in the table [kafka], or `kafka-brokers`. Times are
+/// and wins in that order. In the file --kafka-brokers is `brokers` in the table `[kafka]`, or `kafka-brokers`. Times are
 /// written like 500ms, 10s or 2m. Passwords are better in the environment or the file than in a flag, which everybody on
 /// the machine can read.
 #[derive(Clone, Debug, Parser)]
@@ -226,11 +226,36 @@ impl Cli {
         if faults.is_empty() { Ok(cli) } else { Err(Stop::Settings(WrongSettings(faults))) }
     }
 
+    /// The demonstration and the scenario break what they talk to and count all that is there, so they run on embedded
+    /// parts alone.
+    ///
+    /// # Errors
+    /// [`Stop`], with all that is named and must not be.
+    pub fn check_that_only_embedded_parts_are_broken(&self) -> Result<(), Stop> {
+        const RULE: &str = "must not be set here, where what is used is broken on purpose";
+        let Settings { kafka, database, smtp, sms, files, .. } = &self.settings;
+        let named = [
+            ("kafka-brokers", kafka.brokers.is_some()),
+            ("database-url", database.url.is_some()),
+            ("data-dir", files.data.is_some()),
+            ("smtp-url", smtp.url.is_some()),
+            ("sms-url", sms.url.is_some()),
+        ];
+        let is_broken = matches!(self.task, None | Some(Task::Scenario));
+        let faults = named.into_iter().filter(|(_, is_set)| is_broken && *is_set).map(|(name, _)| Fault {
+            setting: format!("{name} ({})", environment_name(name)),
+            value: None,
+            rule: RULE.to_owned(),
+        });
+        let faults: Vec<_> = faults.collect();
+        if faults.is_empty() { Ok(()) } else { Err(Stop::Settings(WrongSettings(faults))) }
+    }
+
     /// Whether a random key would make requests that nobody can read once this process has ended.
     fn needs_a_key(&self) -> bool {
         match &self.task {
             Some(Task::Serve) => self.settings.outlive_the_process(),
-            Some(Task::Produce(produce)) => produce.url.is_some() || self.settings.outlive_the_process(),
+            Some(Task::Produce(produce)) => produce.url.is_none() && self.settings.outlive_the_process(),
             _ => false,
         }
     }

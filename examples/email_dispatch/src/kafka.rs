@@ -2,6 +2,7 @@
 
 pub mod consumer;
 pub mod dead_letters;
+mod message;
 pub mod publisher;
 mod topics;
 

@@ -11,7 +11,7 @@ use crate::personal::{Keys, Unreadable};
 
 mod intake;
 
-pub use self::intake::{Fault, Faults, Intake, Limits, Origin};
+pub use self::intake::{Fault, Faults, Intake, Limits, Opened, Origin};
 
 /// What the mail is about, which decides who is refused first when a mail server suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -99,10 +99,11 @@ impl Default for Rules {
 }
 
 /// The lanes in which topics are read, each in a consumer group of its own, so that one that is full holds no other up.
-const LANES: [(&str, &[Topic]); 5] = [
+const LANES: [(&str, &[Topic]); 6] = [
     ("high", &[Topic::High, Topic::ImmediateRetry]),
     ("normal", &[Topic::Normal]),
-    ("low", &[Topic::Low, Topic::Bulk]),
+    ("low", &[Topic::Low]),
+    ("bulk", &[Topic::Bulk]),
     ("delayed", &[Topic::DelayedRetry]),
     ("sms", &[Topic::Sms]),
 ];
@@ -114,7 +115,7 @@ pub struct Service {
     outbox: Outbox,
     door: Door,
     publisher: Publisher,
-    consumers: Arc<Mutex<Vec<Consumer>>>,
+    consumers: Lanes,
     breakers: Vec<CircuitBreaker>,
     alerts: Alerts,
     stop: CancellationToken,
@@ -134,16 +135,14 @@ impl Service {
         let (ledger, outbox) = (store.ledger(rules.ledger.clone()), store.outbox());
         let publisher =
             Publisher::start(outbox.clone(), ledger.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
-        let intake = Intake::new(keys.clone(), templates.clone(), rules.limits);
+        let intake = Intake::new(keys.clone(), templates, rules.limits);
         let mut breakers = vec![publisher.breaker().clone()];
         breakers.extend(servers.breakers().cloned());
         breakers.push(sms.breaker().clone());
         let watched = breakers.iter().map(|breaker| alerts.watch(breaker)).collect();
-        let door = Door::new(intake.clone(), keys.clone(), outbox.clone(), clock.clone(), publisher.waker());
+        let door = Door::new(intake.clone(), keys, outbox.clone(), clock.clone(), publisher.waker(), counters.clone());
         let dispatcher = Arc::new(Dispatcher {
             intake,
-            keys,
-            templates,
             sender,
             servers,
             sms,
@@ -160,12 +159,12 @@ impl Service {
             clock,
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let consumers = Arc::<Mutex<Vec<Consumer>>>::default();
+        let consumers = Lanes::default();
         tasks.spawn(stop.clone().run_until_cancelled_owned(consume(
             kafka,
             rules.buffered,
             dispatcher,
-            Arc::clone(&consumers),
+            consumers.clone(),
         )));
         tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(ledger.clone(), rules.ledger.lease, alerts.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(measure(outbox.clone(), counters)));
@@ -204,18 +203,43 @@ impl Service {
         &self.breakers
     }
 
+    /// The breaker around Kafka.
+    #[must_use]
+    pub fn publisher_breaker(&self) -> &CircuitBreaker {
+        self.publisher.breaker()
+    }
+
     /// How far each lane has come; nothing before Kafka was there.
     #[must_use]
     pub fn progress(&self) -> Vec<Progress> {
-        self.consumers.lock().iter().map(Consumer::progress).collect()
+        self.consumers.progress()
     }
 
-    /// Stops reading, lets what is under way finish or hands it back, publishes what that left, and disconnects.
-    pub async fn shut_down(self, time_limit: Duration) {
+    /// Whether every lane has partitions to read. Where several processes share the work, not each need have some of all.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        let progress = self.progress();
+        progress.len() == LANES.len() && progress.iter().all(|lane| lane.partitions > 0)
+    }
+
+    /// To ask for the [progress](Self::progress) without the service.
+    #[must_use]
+    pub fn lanes(&self) -> Lanes {
+        self.consumers.clone()
+    }
+
+    /// Stops reading, and lets what is under way finish or hands it back. Requests are still accepted and published.
+    pub async fn drain(&self, time_limit: Duration) {
         self.stop.cancel();
         self.tasks.wait().await;
-        let consumers = std::mem::take(&mut *self.consumers.lock());
+        let consumers = std::mem::take(&mut *self.consumers.0.lock());
         join_all(consumers.into_iter().map(|consumer| consumer.shut_down(time_limit))).await;
+    }
+
+    /// [Drains](Self::drain) it if that is not done, and disconnects. What is left in the outbox is published by another
+    /// process, or by the next.
+    pub async fn shut_down(self, time_limit: Duration) {
+        self.drain(time_limit).await;
         self.publisher.shut_down(time_limit).await;
         self.alerts.close(time_limit).await;
         self.store.close().await;
@@ -228,12 +252,24 @@ impl std::fmt::Debug for Service {
     }
 }
 
+/// The lanes of a service that are read. A clone is the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes(Arc<Mutex<Vec<Consumer>>>);
+
+impl Lanes {
+    /// How far each has come; nothing before Kafka was there, and after the end.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Progress> {
+        self.0.lock().iter().map(Consumer::progress).collect()
+    }
+}
+
 /// Reads all lanes, as soon as there is a cluster to read from.
 async fn consume<T: Transport>(
     kafka: KafkaSettings,
     buffered: usize,
     dispatcher: Arc<Dispatcher<T>>,
-    consumers: Arc<Mutex<Vec<Consumer>>>,
+    consumers: Lanes,
 ) {
     let mut pauses =
         IntervalFunction::exponential(Duration::from_millis(100), 2.0).max(Duration::from_secs(10)).intervals();
@@ -246,7 +282,7 @@ async fn consume<T: Transport>(
         let lane = Lane { name, topics: topics.to_vec(), buffered };
         loop {
             match Consumer::start(&kafka, lane.clone(), Arc::clone(&dispatcher)) {
-                Ok(consumer) => break consumers.lock().push(consumer),
+                Ok(consumer) => break consumers.0.lock().push(consumer),
                 Err(fault) => tracing::error!(%fault, lane = name, "a lane cannot be read"),
             }
             tokio::time::sleep(pause()).await;

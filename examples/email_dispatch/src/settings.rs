@@ -131,6 +131,29 @@ impl Settings {
         conversations + u64::from(self.database.readers) + OTHERS
     }
 
+    /// What a person may not have meant: parts in this process beside real ones.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let keeps = self.database.url.is_some() || self.files.data.is_some();
+        let takes = self.kafka.brokers.is_some() || keeps;
+        let faults = [
+            (
+                self.kafka.brokers.is_none() && keeps,
+                "the broker is in this process: what is on its topics ends with it, and stays PENDING in the database; \
+                 set kafka-brokers",
+            ),
+            (
+                self.smtp.url.is_none() && takes,
+                "the mail servers are in this process: mails reach nobody; set smtp-url",
+            ),
+            (
+                self.sms.url.is_none() && (takes || self.smtp.url.is_some()),
+                "the SMS gateway is in this process: what goes to it counts as SMS_SENT and reaches nobody; set sms-url",
+            ),
+        ];
+        faults.into_iter().filter_map(|(is_so, warning)| is_so.then_some(warning)).collect()
+    }
+
     /// What is in use, embedded or where, in one line without user names and passwords.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -143,11 +166,13 @@ impl Settings {
         };
         let keys = if self.keys.is_some() { "given" } else { "random" };
         let templates = self.files.templates.as_ref().map(|folder| folder.display());
+        let file = self.files.data.as_ref().map(|folder| format!("SQLite in {}", folder.display()));
+        let database = self.database.url.as_ref().map(ToString::to_string).or(file);
         format!(
             "Kafka: {}, database: {}, first mail server: {}, second: {second}, SMS gateway: {}, keys: {keys}, \
              templates: {}, guarantee: {}",
             at(self.kafka.brokers.as_ref()),
-            at(self.database.url.as_ref()),
+            at(database.as_ref()),
             at(self.smtp.url.as_ref()),
             at(self.sms.url.as_ref()),
             at(templates.as_ref()),

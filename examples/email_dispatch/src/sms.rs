@@ -242,7 +242,7 @@ fn client(url: &reqwest::Url, token: Option<&SecretString>) -> Result<reqwest::C
         headers.insert(reqwest::header::AUTHORIZATION, bearer);
     }
     let client = web_client::for_url(url).default_headers(headers);
-    client.build().map_err(|error| BadSms::Client(error.without_url().to_string()))
+    client.build().map_err(|error| BadSms::Client(web_client::explain(error)))
 }
 
 /// What an attempt says about the gateway.

@@ -12,6 +12,7 @@ use crate::{
     demonstration::WELL,
     embedded::{self, Broker, MailServer},
     kafka::{KafkaSettings, publisher::PublisherSettings},
+    route::RetryRules,
     service::{Parts, Rules},
     settings::Settings,
     sms::{SmsGateway, SmsSettings},
@@ -152,7 +153,7 @@ fn rules(settings: &Settings) -> Rules {
     Rules {
         limits: settings.requests.limits(),
         ledger: settings.database.ledger(),
-        retry: settings.again.rules(),
+        retry: RetryRules { doubt: settings.database.lease, ..settings.again.rules() },
         publisher: PublisherSettings {
             batch: settings.publisher.batch,
             lease: settings.publisher.lease,

@@ -51,6 +51,16 @@ pub struct Rendered {
     pub html: Option<String>,
 }
 
+impl Rendered {
+    /// With a text made from the HTML, if there is no other.
+    pub(crate) fn with_text(mut self) -> Self {
+        if let (None, Some(html)) = (&self.text, &self.html) {
+            self.text = Some(alternative::text_of(html));
+        }
+        self
+    }
+}
+
 impl fmt::Debug for Rendered {
     /// Without what is personal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,11 +119,7 @@ impl Templates {
     /// # Errors
     /// An unknown template, a missing variable, or a subject that cannot be one.
     pub fn render(&self, request: &EmailRequest) -> Result<Rendered, TemplateError> {
-        let mut rendered = self.fill(request)?;
-        if let (None, Some(html)) = (&rendered.text, &rendered.html) {
-            rendered.text = Some(alternative::text_of(html));
-        }
-        Ok(rendered)
+        Ok(self.fill(request)?.with_text())
     }
 
     /// Subject and body without a text made from HTML, which takes most of the time: to see whether a request

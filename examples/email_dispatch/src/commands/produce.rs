@@ -11,12 +11,13 @@ use serde_json::Value;
 use super::{look::store, say};
 use crate::{
     cli::Produce,
+    counters::Counters,
     door::Door,
     kafka::publisher::Waker,
     request::Intake,
     sample::Samples,
     settings::Settings,
-    stage::Failure,
+    stage::{Failure, PRIMARY},
     store::{Accepted, Store},
     wall_clock::WallClock,
 };
@@ -86,7 +87,8 @@ impl Sink {
         let store = store(settings).await?;
         let keys = settings.keys_or_random();
         let intake = Intake::new(keys.clone(), settings.templates()?, settings.requests.limits());
-        let door = Door::new(intake, keys, store.outbox(), WallClock::system(), Waker::default());
+        let door =
+            Door::new(intake, keys, store.outbox(), WallClock::system(), Waker::default(), Counters::new(PRIMARY));
         Ok(Self::Outbox(store, door))
     }
 

@@ -5,27 +5,40 @@ use std::time::Duration;
 use resile::Rejected;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, LONGEST_LOOK, Look, Turn, alerts, json, pause};
+use super::{Dispatcher, LONGEST_LOOK, Look, SOON, Turn, alerts, hold::Hold, json, pause};
 use crate::{
     delivery::Undelivered,
     kafka::consumer::Handled,
     record::{Delivery, again, dead_letter, sms},
-    request::{EmailRequest, Priority},
+    request::{EmailRequest, Opened},
     route::{self, Route, Trouble},
     smtp::{Fault, Handover, Mail, SendError, Transport, compose},
-    store::{Claim, Finish, Guarantee, Ledger, Written},
+    store::{Claim, Finish, Guarantee, Written},
 };
 
-/// How soon to ask again when no server may be asked and none says when.
-const SOON: Duration = Duration::from_millis(200);
-
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn mail(&self, delivery: &Delivery, request: &EmailRequest, stop: &CancellationToken) -> Handled {
-        let mut held_until_ms = None;
+    /// A request's mail, or why there is none.
+    pub(super) fn compose(&self, opened: Opened) -> (EmailRequest, Result<Mail, String>) {
+        let Opened { request, to, rendered, .. } = opened;
+        let mail = match to {
+            Some(to) => compose(&request, &rendered, &to, &self.sender).map_err(|error| error.to_string()),
+            None => Err("there is no address to send a mail to".to_owned()),
+        };
+        (request, mail)
+    }
+
+    pub(super) async fn mail(
+        &self,
+        delivery: &Delivery,
+        request: &EmailRequest,
+        mail: &Result<Mail, String>,
+        stop: &CancellationToken,
+    ) -> Handled {
+        let mut hold = Hold::default();
         loop {
             let turn = self.slots.take(Turn::of(delivery.topic) as usize);
             let Some(slot) = stop.run_until_cancelled(turn).await else { return Handled::HandedBack };
-            let look = self.try_mail(delivery, request, &mut held_until_ms).await;
+            let look = self.try_mail(delivery, request, mail, &mut hold).await;
             drop(slot);
             match look {
                 Look::Done => return Handled::Done,
@@ -38,46 +51,50 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    async fn try_mail(&self, delivery: &Delivery, request: &EmailRequest, held_until_ms: &mut Option<i64>) -> Look {
-        let now_ms = self.clock.now_ms();
-        let is_held_too_long =
-            |until_ms: &mut Option<i64>| now_ms >= *until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
-        // A claim is two transactions: not for a mail that no server would be asked to take.
-        if !self.servers.may_be_asked(request.kind) && !is_held_too_long(held_until_ms) {
-            return Look::After(SOON);
+    async fn try_mail(
+        &self,
+        delivery: &Delivery,
+        request: &EmailRequest,
+        mail: &Result<Mail, String>,
+        hold: &mut Hold,
+    ) -> Look {
+        let mut is_held_too_long = false;
+        if self.servers.may_be_asked(request.kind) {
+            hold.ends();
+        } else {
+            is_held_too_long = hold.goes_on(self.clock.now_ms(), self.hold);
+            // A claim is two transactions: not for a mail that no server would be asked to take.
+            if !is_held_too_long {
+                return Look::After(SOON);
+            }
         }
         let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
-        let mail = match self.compose(request) {
-            Ok(mail) => mail,
-            Err(why) => return self.failed(delivery, request, &claim, Trouble::Unsendable(why)).await,
-        };
-        let handover = LedgerHandover { ledger: &self.ledger, claim: &claim };
-        match self.servers.send(&mail, request.kind, &handover).await {
-            Ok(provider) => self.sent(request, &claim, provider).await,
-            Err(Undelivered::Refused(refusal)) => {
-                if is_held_too_long(held_until_ms) {
-                    let trouble = Trouble::HeldTooLong(refusal.to_string());
-                    return self.failed(delivery, request, &claim, trouble).await;
-                }
-                self.hold_back(&claim, &refusal).await
+        let mail = match mail {
+            Ok(_) if is_held_too_long => {
+                let why = format!("no mail server could be asked for {:?}", self.hold);
+                return self.failed(delivery, request, &claim, Trouble::HeldTooLong(why)).await;
             }
+            Ok(mail) => mail,
+            Err(why) => return self.failed(delivery, request, &claim, Trouble::Unsendable(why.clone())).await,
+        };
+        let handover = LedgerHandover { dispatcher: self, claim: &claim };
+        match self.servers.send(mail, request.kind, &handover).await {
+            Ok(provider) => self.sent(request, &claim, provider).await,
+            Err(Undelivered::Refused(refusal)) => self.hold_back(&claim, &refusal).await,
             Err(Undelivered::Failed(error)) => match error.fault {
                 Fault::Fenced => Look::After(Duration::ZERO),
-                Fault::Store => self.release(&claim, super::DATABASE_PAUSE).await,
+                Fault::Store => {
+                    // It may be the answer alone that was lost, and the row in doubt.
+                    handover.take_back().await;
+                    self.release(&claim, super::DATABASE_PAUSE).await
+                }
                 Fault::Unknown if self.guarantee == Guarantee::AtMostOnce => self.unknown(request, &claim, error).await,
                 _ => self.failed(delivery, request, &claim, Trouble::Mail(error)).await,
             },
         }
-    }
-
-    fn compose(&self, request: &EmailRequest) -> Result<Mail, String> {
-        let to = request.to.as_deref().ok_or("there is no address to send a mail to")?;
-        let recipient = self.keys.decrypt_address(to).map_err(|error| format!("the address {error}"))?;
-        let rendered = self.templates.render(request).map_err(|error| error.to_string())?;
-        compose(request, &rendered, &recipient, &self.sender).map_err(|error| error.to_string())
     }
 
     async fn sent(&self, request: &EmailRequest, claim: &Claim, provider: &str) -> Look {
@@ -130,14 +147,7 @@ impl<T: Transport> Dispatcher<T> {
             }
             Route::GiveUp => (Finish::Failed { reason: reason.clone() }, Vec::new()),
         };
-        if request.priority == Priority::High {
-            // Before the row is written: a copy too many does no harm, and it says nothing that the row does not.
-            if let Err(error) = self.backups.save(request, &reason, self.clock.now_ms()).await {
-                tracing::error!(id = %request.id, %error, "no backup of a request of priority HIGH");
-                self.alerts.raise(alerts::backup_failed(&error));
-            }
-            self.alerts.raise(alerts::high_priority_failed(request.id, trouble.name(), &reason));
-        }
+        self.tell_of(request, trouble.name(), &reason).await;
         let finish = || self.ledger.finish(claim, finish.clone(), records.clone());
         if self.write(request.id, finish).await == Written::Yes {
             tracing::info!(id = %request.id, attempts = claim.attempts, %reason, ?route, "not sent");
@@ -149,14 +159,14 @@ impl<T: Transport> Dispatcher<T> {
 }
 
 /// Writes down that a mail is handed over, so that a crash leaves the right mistake.
-struct LedgerHandover<'a> {
-    ledger: &'a Ledger,
+struct LedgerHandover<'a, T> {
+    dispatcher: &'a Dispatcher<T>,
     claim: &'a Claim,
 }
 
-impl Handover for LedgerHandover<'_> {
+impl<T: Transport> Handover for LedgerHandover<'_, T> {
     async fn hand_over(&self) -> Result<(), Fault> {
-        match self.ledger.hand_over(self.claim).await {
+        match self.dispatcher.ledger.hand_over(self.claim).await {
             Ok(Written::Yes) => Ok(()),
             Ok(Written::Fenced) => Err(Fault::Fenced),
             Err(error) => {
@@ -167,9 +177,7 @@ impl Handover for LedgerHandover<'_> {
     }
 
     async fn take_back(&self) {
-        // Left in doubt the row is still this claim's, and what follows is written over it.
-        if let Err(error) = self.ledger.take_back(self.claim).await {
-            tracing::warn!(id = %self.claim.id, %error, "in doubt until the next word of it is written");
-        }
+        let Self { dispatcher, claim } = self;
+        let _ = dispatcher.write(claim.id, || dispatcher.ledger.take_back(claim)).await; // fenced: another sees to it
     }
 }

@@ -3,26 +3,29 @@
 //! The gateway knows each request by its id and sends it once, however often it is asked, so here a doubt is dispelled
 //! by asking again.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, LONGEST_LOOK, Look, pause};
+use super::{Dispatcher, LONGEST_LOOK, Look, SOON, hold::Hold, pause};
 use crate::{
     kafka::consumer::Handled,
     personal::Phone,
     record::{Delivery, dead_letter},
-    request::EmailRequest,
+    request::{EmailRequest, Opened},
     sms::{self, SmsError},
     smtp::Transport,
     store::{Claim, Finish, Written},
 };
 
 impl<T: Transport> Dispatcher<T> {
-    pub(super) async fn text(&self, delivery: &Delivery, request: &EmailRequest, stop: &CancellationToken) -> Handled {
-        let mut held_until_ms = None;
+    pub(super) async fn text(&self, delivery: &Delivery, opened: Opened, stop: &CancellationToken) -> Handled {
+        let Opened { request, phone, rendered, .. } = opened;
+        let sms = phone.map(|phone| {
+            let text = sms::text_of(&rendered.subject, rendered.text.as_deref().unwrap_or_default());
+            (phone, text)
+        });
+        let mut hold = Hold::default();
         loop {
-            match self.try_text(delivery, request, &mut held_until_ms).await {
+            match self.try_text(delivery, &request, sms.as_ref(), &mut hold).await {
                 Look::Done => return Handled::Done,
                 Look::After(wait) => {
                     if !pause(wait, stop).await {
@@ -33,16 +36,35 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    async fn try_text(&self, delivery: &Delivery, request: &EmailRequest, held_until_ms: &mut Option<i64>) -> Look {
+    async fn try_text(
+        &self,
+        delivery: &Delivery,
+        request: &EmailRequest,
+        sms: Option<&(Phone, String)>,
+        hold: &mut Hold,
+    ) -> Look {
+        let mut is_held_too_long = false;
+        if self.sms.breaker().is_call_permitted() {
+            hold.ends();
+        } else {
+            is_held_too_long = hold.goes_on(self.clock.now_ms(), self.hold);
+            if !is_held_too_long {
+                return Look::After(SOON);
+            }
+        }
         let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
-        let (phone, text) = match self.word(request) {
-            Ok(worded) => worded,
-            Err(why) => return self.give_up(delivery, request, &claim, "unsendable", why).await,
+        let Some((phone, text)) = sms else {
+            let why = "there is no phone number to send an SMS to".to_owned();
+            return self.give_up(delivery, request, &claim, "unsendable", why).await;
         };
-        match self.sms.send(request.id, &phone, &text).await {
+        if is_held_too_long {
+            let why = format!("the SMS gateway could not be asked for {:?}", self.hold);
+            return self.give_up(delivery, request, &claim, "held_too_long", why).await;
+        }
+        match self.sms.send(request.id, phone, text).await {
             Ok(()) => {
                 if self.write(request.id, || self.ledger.finish(&claim, Finish::SmsSent, Vec::new())).await
                     == Written::Yes
@@ -52,22 +74,11 @@ impl<T: Transport> Dispatcher<T> {
                 Look::Done
             }
             Err(SmsError::Refused(refusal)) => {
-                let limit = *held_until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
-                if self.clock.now_ms() >= limit {
-                    return self.give_up(delivery, request, &claim, "held_too_long", refusal.to_string()).await;
-                }
-                let wait = refusal.retry_after().unwrap_or(Duration::from_millis(200));
-                self.release(&claim, wait.clamp(Duration::from_millis(50), LONGEST_LOOK)).await
+                let wait = refusal.retry_after().unwrap_or(SOON);
+                self.release(&claim, wait.clamp(SOON / 4, LONGEST_LOOK)).await
             }
             Err(error) => self.give_up(delivery, request, &claim, "sms_gateway", error.to_string()).await,
         }
-    }
-
-    fn word(&self, request: &EmailRequest) -> Result<(Phone, String), String> {
-        let phone = request.phone.as_deref().ok_or("there is no phone number to send an SMS to")?;
-        let phone = self.keys.decrypt_phone(phone).map_err(|error| format!("the phone number {error}"))?;
-        let rendered = self.templates.render(request).map_err(|error| error.to_string())?;
-        Ok((phone, sms::text_of(&rendered.subject, rendered.text.as_deref().unwrap_or_default())))
     }
 
     async fn give_up(
@@ -78,6 +89,7 @@ impl<T: Transport> Dispatcher<T> {
         reason: &'static str,
         explanation: String,
     ) -> Look {
+        self.tell_of(request, reason, &explanation).await;
         let records = vec![dead_letter(delivery, reason, &explanation)];
         let finish = || self.ledger.finish(claim, Finish::Failed { reason: explanation.clone() }, records.clone());
         if self.write(request.id, finish).await == Written::Yes {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
     mocking::MockCluster,
-    producer::{BaseProducer, DefaultProducerContext, Producer},
+    producer::{BaseProducer, DeliveryResult, Producer, ProducerContext},
 };
 
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
 };
 
 /// How many brokers the cluster has.
-const BROKERS: i32 = 3;
+const BROKERS: i32 = 1;
 
 /// An embedded cluster, which ends when it is dropped.
 ///
@@ -27,7 +29,22 @@ const BROKERS: i32 = 3;
 /// members are given twice. Clients that wait for longer than a rebalance takes, and hear of their group in time, do not.
 pub struct Broker {
     /// The cluster belongs to it.
-    producer: BaseProducer,
+    producer: BaseProducer<Quiet>,
+}
+
+/// That the cluster's own producer finds its brokers gone, as it does whenever they stop, is nothing to tell.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 impl Broker {
@@ -36,8 +53,10 @@ impl Broker {
     /// # Errors
     /// When it cannot be started.
     pub fn start(settings: &KafkaSettings) -> Result<Self, KafkaFault> {
-        let producer: BaseProducer =
-            ClientConfig::new().set("test.mock.num.brokers", BROKERS.to_string()).create().map_err(failed)?;
+        let producer: BaseProducer<Quiet> = ClientConfig::new()
+            .set("test.mock.num.brokers", BROKERS.to_string())
+            .create_with_context(Quiet)
+            .map_err(failed)?;
         let broker = Self { producer };
         for topic in Topic::ALL {
             broker.cluster()?.create_topic(&settings.topic_name(topic), settings.partitions, 1).map_err(failed)?;
@@ -79,13 +98,13 @@ impl Broker {
 
     fn each(
         &self,
-        act: impl Fn(&MockCluster<'_, DefaultProducerContext>, i32) -> rdkafka::error::KafkaResult<()>,
+        act: impl Fn(&MockCluster<'_, Quiet>, i32) -> rdkafka::error::KafkaResult<()>,
     ) -> Result<(), KafkaFault> {
         let cluster = self.cluster()?;
         (1..=BROKERS).try_for_each(|broker| act(&cluster, broker)).map_err(failed)
     }
 
-    fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, KafkaFault> {
+    fn cluster(&self) -> Result<MockCluster<'_, Quiet>, KafkaFault> {
         self.producer.client().mock_cluster().ok_or_else(|| KafkaFault::Failed("no embedded cluster".to_owned()))
     }
 }

@@ -7,16 +7,15 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::Headers as _,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{KafkaFault, KafkaSettings};
+use super::{KafkaFault, KafkaSettings, message::delivery};
 use crate::{
     personal::mask_text,
-    record::{Delivery, Headers, Record, Topic, afresh, header},
+    record::{Delivery, Record, Topic, afresh, header},
     request::EmailRequest,
     store::{Accepted, Facts, Intake, Ledger, Outbox, Status, StoreError},
 };
@@ -153,7 +152,7 @@ fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLe
                 if offset + 1 >= end {
                     ends.remove(&partition);
                 }
-                let letter = DeadLetter::new(delivery(&message), message.timestamp().to_millis());
+                let letter = DeadLetter::new(delivery(Topic::DeadLetter, &message), message.timestamp().to_millis());
                 if offset < end && wanted.includes(&letter) {
                     found.push(letter);
                 }
@@ -177,18 +176,6 @@ impl Wanted {
     fn includes(&self, letter: &DeadLetter) -> bool {
         let of_these = self.ids.is_empty() || letter.id.is_some_and(|id| self.ids.contains(&id));
         of_these && self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
-    }
-}
-
-fn delivery(message: &impl Message) -> Delivery {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    Delivery {
-        topic: Topic::DeadLetter,
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key().map(<[u8]>::to_vec),
-        payload: message.payload().map(<[u8]>::to_vec),
-        headers: Headers(headers.map(|one| (one.key.to_owned(), one.value.unwrap_or_default().to_vec())).collect()),
     }
 }
 

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{Attachment, ContentType, EmailRequest, Kind, Priority};
 use crate::{
-    personal::{BASE64, Keys, Phone, Recipient, mask_text},
-    template::{TemplateError, Templates},
+    personal::{BASE64, Keys, Phone, Recipient, Unreadable, mask_text},
+    template::{Rendered, TemplateError, Templates},
 };
 
 /// Where a request comes from, which decides how it may be written.
@@ -71,6 +71,14 @@ pub struct Faults {
     pub faults: Vec<Fault>,
 }
 
+impl Faults {
+    /// A worker panicked over a request that seemed valid.
+    pub(crate) fn of_a_panic(id: Uuid) -> Self {
+        let rule = "must not make a worker panic".to_owned();
+        Self { id: Some(id), faults: vec![Fault { field: "request".to_owned(), value: String::new(), rule }] }
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.faults.iter().enumerate() {
@@ -81,6 +89,19 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// A request as a worker needs it: whom it is for, readable, and what it says.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// What was asked for.
+    pub request: EmailRequest,
+    /// Whom to send to.
+    pub to: Option<Recipient>,
+    /// Where to send an SMS.
+    pub phone: Option<Phone>,
+    /// What it says.
+    pub rendered: Rendered,
+}
 
 /// The door: what passes it can be decrypted, rendered and published.
 #[derive(Clone, Debug)]
@@ -103,6 +124,21 @@ impl Intake {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(&self, json: &[u8], origin: Origin, now_ms: i64) -> Result<EmailRequest, Faults> {
+        self.read(json, origin, now_ms).map(|opened| opened.request)
+    }
+
+    /// Reads a request from a topic as [`parse`](Self::parse) does, and keeps what a worker would have to decrypt and
+    /// render again.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn open(&self, json: &[u8], now_ms: i64) -> Result<Opened, Faults> {
+        let opened = self.read(json, Origin::Topic, now_ms)?;
+        Ok(Opened { rendered: opened.rendered.with_text(), ..opened })
+    }
+
+    /// Without a text made from HTML, which takes longer than all else.
+    fn read(&self, json: &[u8], origin: Origin, now_ms: i64) -> Result<Opened, Faults> {
         let mut found = Found::default();
         if json.len() > self.limits.request {
             found.note("request", format!("{} bytes", json.len()), self.size_rule());
@@ -126,10 +162,12 @@ impl Intake {
         if to.is_missing() && phone.is_missing() {
             found.note("to", String::new(), "must be given, or phone");
         }
+        let (to_encrypted, to) = to.value().unzip();
+        let (phone_encrypted, phone) = phone.value().unzip();
         let request = EmailRequest {
             id: id.unwrap_or_default(),
-            to: to.value(),
-            phone: phone.value(),
+            to: to_encrypted,
+            phone: phone_encrypted,
             subject: found.subject(self.limits.subject),
             content: found.text("content"),
             template: found.text("template"),
@@ -140,12 +178,12 @@ impl Intake {
             priority: found.one_of("priority", Priority::Normal, "must be HIGH, NORMAL or LOW"),
             timestamp: found.timestamp(now_ms),
         };
-        self.check_body(&request, &mut found);
+        let rendered = self.rendered(&request, &mut found);
         // Written again a request can be longer than it came, 1E9 as 1000000000.0.
-        if found.faults.is_empty() {
+        if let Some(rendered) = rendered.filter(|_| found.faults.is_empty()) {
             let size = written_size(&request);
             if size <= self.limits.request {
-                return Ok(request);
+                return Ok(Opened { request, to, phone, rendered });
             }
             found.note("request", format!("{size} bytes"), self.size_rule());
         }
@@ -156,41 +194,44 @@ impl Intake {
         format!("must be at most {} bytes of JSON", self.limits.request)
     }
 
-    /// The address, encrypted.
-    fn address(&self, found: &mut Found, origin: Origin, to: &str) -> Option<String> {
+    /// The address, encrypted and not.
+    fn address(&self, found: &mut Found, origin: Origin, to: &str) -> Option<(String, Recipient)> {
         // There is no @ in base64.
         if !to.contains('@') {
             return match self.keys.decrypt_address(to) {
-                Ok(_) => Some(to.trim().to_owned()),
+                Ok(recipient) => Some((to.trim().to_owned(), recipient)),
+                Err(Unreadable::NotBase64 | Unreadable::TooShort) if origin == Origin::Http => {
+                    found.fault("to", length_of(to), "must be an address, name@domain, or an encrypted one")
+                }
                 Err(error) => found.fault("to", length_of(to), error.to_string()),
             };
         }
         match (origin, Recipient::parse(to)) {
             (Origin::Topic, _) => found.fault("to", mask_text(to), "must be encrypted on a topic"),
-            (Origin::Http, Ok(recipient)) => Some(self.keys.encrypt(recipient.expose().as_ref())),
+            (Origin::Http, Ok(recipient)) => Some((self.keys.encrypt(recipient.expose().as_ref()), recipient)),
             (Origin::Http, Err(error)) => found.fault("to", mask_text(to), error.to_string()),
         }
     }
 
-    /// The phone number, encrypted.
-    fn phone(&self, found: &mut Found, origin: Origin, phone: &str) -> Option<String> {
+    /// The phone number, encrypted and not.
+    fn phone(&self, found: &mut Found, origin: Origin, phone: &str) -> Option<(String, Phone)> {
         // An encrypted number is longer than any plain one, and 48 characters of base64 have a letter among them.
         let plain = phone.len() < 40 && !phone.chars().any(char::is_alphabetic);
         if !plain {
             return match self.keys.decrypt_phone(phone) {
-                Ok(_) => Some(phone.trim().to_owned()),
+                Ok(number) => Some((phone.trim().to_owned(), number)),
                 Err(error) => found.fault("phone", length_of(phone), error.to_string()),
             };
         }
         match (origin, Phone::parse(phone)) {
             (Origin::Topic, _) => found.fault("phone", length_of(phone), "must be encrypted on a topic"),
-            (Origin::Http, Ok(phone)) => Some(self.keys.encrypt(phone.expose())),
+            (Origin::Http, Ok(number)) => Some((self.keys.encrypt(number.expose()), number)),
             (Origin::Http, Err(error)) => found.fault("phone", length_of(phone), error.to_string()),
         }
     }
 
-    /// Content or template, and whether it renders: better a fault here than in a worker.
-    fn check_body(&self, request: &EmailRequest, found: &mut Found) {
+    /// Content or template, rendered: better a fault here than in a worker.
+    fn rendered(&self, request: &EmailRequest, found: &mut Found) -> Option<Rendered> {
         let misused = match (&request.content, &request.template) {
             (Some(_), Some(_)) => Some(("template", "must not be given beside content")),
             (None, None) if found.has_fault("content") || found.has_fault("template") => None,
@@ -205,9 +246,12 @@ impl Intake {
             found.note(field, String::new(), rule);
         }
         if ["subject", "template", "variables"].iter().any(|field| found.has_fault(field)) {
-            return;
+            return None;
         }
-        let Err(error) = self.templates.fill(request) else { return };
+        let error = match self.templates.fill(request) {
+            Ok(rendered) => return Some(rendered),
+            Err(error) => error,
+        };
         let (field, value, rule) = match &error {
             TemplateError::Unknown { name, known } => ("template", shortened(name), format!("must be one of {known}")),
             TemplateError::SubjectSyntax => {
@@ -220,23 +264,23 @@ impl Intake {
             }
             _ => ("variables", String::new(), format!("must fill the template: {error}")),
         };
-        found.note(field, value, rule);
+        found.fault(field, value, rule)
     }
 }
 
 /// A field that may be missing, or there and wrong.
-enum Field {
+enum Field<T> {
     Missing,
     Wrong,
-    Right(String),
+    Right(T),
 }
 
-impl Field {
+impl<T> Field<T> {
     fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
     }
 
-    fn value(self) -> Option<String> {
+    fn value(self) -> Option<T> {
         match self {
             Self::Right(value) => Some(value),
             Self::Missing | Self::Wrong => None,
@@ -293,7 +337,7 @@ impl Found {
     }
 
     /// A field whose value is never shown.
-    fn personal(&mut self, field: &str, read: impl FnOnce(&mut Self, &str) -> Option<String>) -> Field {
+    fn personal<T>(&mut self, field: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Field<T> {
         let right = match self.take(field) {
             None => return Field::Missing,
             Some(Value::String(text)) => read(self, &text),

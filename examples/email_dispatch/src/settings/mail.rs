@@ -38,7 +38,7 @@ pub struct Smtp {
     /// How many mails go over a connection before it is closed.
     #[arg(id = "smtp-mails-per-connection", value_name = "NUMBER", default_value_t = 50)]
     pub mails_per_connection: u32,
-    /// Certificates in PEM that are trusted besides the system's.
+    /// Certificates in PEM of the authorities that are trusted instead of the system's.
     #[arg(id = "smtp-ca-file", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// How many conversations there may be with the server at a time.
@@ -113,7 +113,8 @@ pub struct Again {
     /// How many attempts a request has in all.
     #[arg(id = "retry-attempts", value_name = "NUMBER", default_value_t = 3)]
     pub attempts: u32,
-    /// How long priority NORMAL waits before the second attempt; twice as long before each further one.
+    /// How long priority NORMAL waits before the second attempt, and HIGH before the third; twice as long before each
+    /// further one, at most 16 times as long.
     #[arg(id = "retry-delay", value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub delay: Duration,
     /// How long a mail is held while the breakers of all mail servers are open, before it counts as not sent.
@@ -159,6 +160,6 @@ impl Again {
     /// How often and how late to try again.
     #[must_use]
     pub fn rules(&self) -> RetryRules {
-        RetryRules { max_attempts: self.attempts, delay: self.delay }
+        RetryRules { max_attempts: self.attempts, delay: self.delay, ..RetryRules::default() }
     }
 }

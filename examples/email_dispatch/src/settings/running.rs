@@ -39,8 +39,8 @@ pub struct Log {
         value_parser = one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
     )]
     pub format: LogFormat,
-    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default: info, and nothing of the
-    /// demonstration and the scenario.
+    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default:
+    /// info,rdkafka::client=off, and nothing of the demonstration and the scenario.
     #[arg(id = "log-filter", value_name = "FILTER")]
     pub filter: Option<String>,
 }
@@ -58,6 +58,10 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Shutting down")]
 pub struct Shutdown {
+    /// How long requests are still taken after SIGTERM, while readiness says OUT_OF_SERVICE: as long as a load balancer
+    /// needs to look elsewhere.
+    #[arg(id = "shutdown-notice", value_name = "TIME", value_parser = duration, default_value = "0s")]
+    pub notice: Duration,
     /// How long work in flight may go on after SIGTERM, before it is handed back.
     #[arg(id = "shutdown-time-limit", value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub time_limit: Duration,

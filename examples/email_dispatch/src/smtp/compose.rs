@@ -91,7 +91,8 @@ pub fn compose(
     message.headers_mut().insert_raw(HeaderValue::new(HeaderName::new_from_ascii_str("Date"), date));
     let envelope = Envelope::new(Some(sender.email.clone()), vec![recipient.expose().clone()])
         .map_err(|_| wrong("to", "must be given"))?;
-    Ok(Mail { envelope, message: Bytes::from(message.formatted()) })
+    // To the size, since there may be thousands: it was written into a buffer that doubles.
+    Ok(Mail { envelope, message: Bytes::from(message.formatted().into_boxed_slice()) })
 }
 
 #[allow(clippy::large_enum_variant)] // it lives for a moment

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Fault, Handover, Mail, SendError, SmtpFault, SmtpSettings, Stage, Tls, Transport,
     connection::{Connection, Peer},
-    reply::Failure,
+    reply::{Failure, without},
 };
 
 /// A mail server.
@@ -162,7 +162,12 @@ impl SmtpServer {
 
 impl Transport for SmtpServer {
     async fn send(&self, mail: &Mail, handover: &impl Handover) -> Result<(), SendError> {
-        let Err(Failure { fault, stage, code, text, .. }) = self.converse(mail, handover).await else { return Ok(()) };
+        let Err(Failure { fault, stage, code, mut text, .. }) = self.converse(mail, handover).await else {
+            return Ok(());
+        };
+        for recipient in mail.envelope.to() {
+            text = without(&text, recipient.user());
+        }
         Err(SendError { fault, stage, code, server: self.name.clone(), text })
     }
 }

@@ -19,12 +19,16 @@ use super::{
 /// Makes all changes, in the order given as far as one row is concerned. Records go to the outbox in the order given.
 ///
 /// `now` is milliseconds since 1970. The caller has begun a transaction, and commits it or not.
+///
+/// # Errors
+/// The database's; [`Unapplied::Fenced`], where `doubt` does not reckon with it.
 pub(super) async fn apply(
     connection: &mut AnyConnection,
     engine: Engine,
     now: i64,
     changes: &[&Change],
-) -> Result<Vec<Effect>, sqlx::Error> {
+    doubt: Doubt,
+) -> Result<Vec<Effect>, Unapplied> {
     let mut work = Work { connection, engine, now, effects: changes.iter().map(|_| Effect::NotMade).collect() };
     for round in rounds(changes.iter().copied()) {
         let mut accepts = Vec::new();
@@ -43,12 +47,40 @@ pub(super) async fn apply(
         accepts.sort_unstable_by_key(|(_, id, _)| *id);
         work.claim(&claims).await?;
         work.accept(&accepts).await?;
-        work.make(&MOVE, &moves).await?;
+        match doubt {
+            Doubt::Nobody => work.move_all(&moves).await?,
+            Doubt::Everybody => drop(work.make(&MOVE_AND_SAY, &moves).await?),
+        }
     }
     let made = changes.iter().zip(&work.effects).filter(|(_, effect)| matches!(effect, Effect::Made { .. }));
     let records: Vec<_> = made.flat_map(|(change, _)| change.records()).map(String::as_str).collect();
     work.put(&records).await?;
     Ok(work.effects)
+}
+
+/// Who may have lost its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Nobody, which is nearly always so. Then the number of rows written says it all, and to have them named one by one
+    /// takes longer than to write them.
+    Nobody,
+    /// Anybody. The database is asked of each.
+    Everybody,
+}
+
+/// Why changes are not to be committed.
+#[derive(Debug)]
+pub(super) enum Unapplied {
+    /// It was the database.
+    Failed(sqlx::Error),
+    /// Some owner has lost its row, which was not reckoned with. Nothing is wrong but the guess.
+    Fenced,
+}
+
+impl From<sqlx::Error> for Unapplied {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The largest array that is put into one statement, in octets, unless a single record is larger.
@@ -85,6 +117,22 @@ impl Work<'_> {
         self.find(&stale).await
     }
 
+    /// What owners do with their rows, all of which are still theirs.
+    async fn move_all<T: Serialize>(&mut self, items: &[Item<'_, T>]) -> Result<(), Unapplied> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let query = sqlx::query(MOVE.on(self.engine)).bind(to_array(items)?).bind(self.now);
+        let written = query.execute(&mut *self.connection).await?.rows_affected();
+        if written != items.len() as u64 {
+            return Err(Unapplied::Fenced);
+        }
+        for (index, _, _) in items {
+            self.effects[*index] = Effect::Made { attempts: 0 };
+        }
+        Ok(())
+    }
+
     /// Runs a statement that returns the rows it has written, and returns the others.
     async fn make<T: Serialize>(
         &mut self,
@@ -94,9 +142,8 @@ impl Work<'_> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let array: Vec<_> = items.iter().map(|(_, _, row)| row).collect();
         let mut made = HashMap::with_capacity(items.len());
-        for row in self.rows(statement, &to_json(&array)?).await? {
+        for row in self.rows(statement, &to_array(items)?).await? {
             made.insert(id_of(&row)?, attempts_of(&row)?);
         }
         let mut others = Vec::new();
@@ -188,10 +235,10 @@ impl Statement {
 }
 
 macro_rules! statement {
-    ($before:literal ROWS $after:literal) => {
+    ($before:literal ROWS $after:literal $(, $last:literal)?) => {
         Statement {
-            sqlite: concat!($before, "json_each($1)", $after),
-            postgres: concat!($before, "json_array_elements(CAST($1 AS json))", $after),
+            sqlite: concat!($before, "json_each($1)", $after $(, $last)?),
+            postgres: concat!($before, "json_array_elements(CAST($1 AS json))", $after $(, $last)?),
         }
     };
 }
@@ -238,19 +285,26 @@ const SWEEP: &str = "UPDATE emails
      WHERE status = 'SENT' AND owner IS NOT NULL AND held_until <= $1
      RETURNING id";
 
-const MOVE: Statement = statement!(
-    "UPDATE emails
+macro_rules! moves {
+    ($returning:literal) => {
+        statement!(
+            "UPDATE emails
      SET status = c.value->>'to',
          owner = CASE WHEN c.value->>'until' IS NULL THEN NULL ELSE emails.owner END,
          held_until = COALESCE(CAST(c.value->>'until' AS BIGINT), 0),
-         attempts = emails.attempts - CAST(c.value->>'uncount' AS BIGINT),
+         attempts = emails.attempts - COALESCE(CAST(c.value->>'uncount' AS BIGINT), 0),
          provider = COALESCE(c.value->>'provider', emails.provider),
          reason = c.value->>'reason', request = c.value->>'request', changed_at = $2
      FROM " ROWS " AS c
      WHERE emails.id = c.value->>'id' AND emails.owner = c.value->>'owner'
-       AND (c.value->>'from' IS NULL OR emails.status = c.value->>'from')
-     RETURNING emails.id, emails.attempts"
-);
+       AND (c.value->>'from' IS NULL OR emails.status = c.value->>'from')",
+            $returning
+        )
+    };
+}
+
+const MOVE: Statement = moves!("");
+const MOVE_AND_SAY: Statement = moves!(" RETURNING emails.id, emails.attempts");
 
 // What an operator says was sent can only be what was in doubt. What is to be tried again may also have failed.
 const RESOLVE: &str = "UPDATE emails
@@ -283,6 +337,10 @@ struct BySeq {
 
 fn ids(items: &[(usize, Uuid)]) -> Result<String, sqlx::Error> {
     to_json(&items.iter().map(|(_, id)| ById { id: *id }).collect::<Vec<_>>())
+}
+
+fn to_array<T: Serialize>(items: &[Item<'_, T>]) -> Result<String, sqlx::Error> {
+    to_json(&items.iter().map(|(_, _, row)| row).collect::<Vec<_>>())
 }
 
 fn to_json(array: &impl Serialize) -> Result<String, sqlx::Error> {

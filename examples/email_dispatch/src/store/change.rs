@@ -61,15 +61,21 @@ pub(super) struct Move {
     pub(super) id: Uuid,
     pub(super) owner: String,
     /// Only from this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) from: Option<Status>,
     pub(super) to: Status,
     /// The end of a new lease. Without one the row has no owner any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request: Option<String>,
-    /// How many of the claims counted so far are not to count.
-    pub(super) uncount: u32,
+    /// Whether the last claim is not to count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uncount: Option<u32>,
     /// For the outbox, in the same transaction, and only if the row is written.
     #[serde(skip)]
     pub(super) records: Vec<String>,
@@ -87,7 +93,7 @@ impl Move {
             provider: None,
             reason: None,
             request: None,
-            uncount: 0,
+            uncount: None,
             records: Vec::new(),
         }
     }

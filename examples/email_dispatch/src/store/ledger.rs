@@ -256,7 +256,7 @@ impl Ledger {
     /// The database's. The row is then held until the lease is over.
     pub async fn release(&self, claim: &Claim) -> Result<Written, StoreError> {
         let from = Some(Status::Sending);
-        self.fenced(Move { from, uncount: 1, ..claim.moved(Status::Pending) }).await
+        self.fenced(Move { from, uncount: Some(1), ..claim.moved(Status::Pending) }).await
     }
 
     /// Makes what has been in doubt for longer than its lease UNKNOWN, and names it.
@@ -343,12 +343,14 @@ impl Ledger {
         self.clock.in_ms(self.settings.lease)
     }
 
-    async fn fenced(&self, change: Move) -> Result<Written, StoreError> {
-        Ok(if self.made(Change::Move(change)).await? { Written::Yes } else { Written::Fenced })
+    fn fenced(&self, change: Move) -> impl Future<Output = Result<Written, StoreError>> {
+        let made = self.made(Change::Move(change));
+        async { Ok(if made.await? { Written::Yes } else { Written::Fenced }) }
     }
 
-    async fn made(&self, change: Change) -> Result<bool, StoreError> {
-        Ok(matches!(self.writer.write(change).await?, Effect::Made { .. }))
+    fn made(&self, change: Change) -> impl Future<Output = Result<bool, StoreError>> {
+        let written = self.writer.write(change);
+        async { Ok(matches!(written.await?, Effect::Made { .. })) }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     StoreError,
-    apply::apply,
+    apply::{Doubt, Unapplied, apply},
     change::{Change, ClaimRow, Effect, Move},
     database::{self, Database},
     error::{is_conflict, is_disconnect},
@@ -20,7 +20,7 @@ use super::{
 use crate::wall_clock::WallClock;
 
 /// The most changes in one transaction. More gain little and make those who came first wait.
-const MOST_AT_ONCE: usize = 256;
+const MOST_AT_ONCE: usize = 1_024;
 
 /// How many changes may wait before those who want more have to wait themselves.
 const QUEUE: usize = 4 * MOST_AT_ONCE;
@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 3;
 /// Hands changes over to the task that writes them. The task ends when the last handle is gone.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    queue: mpsc::Sender<Request>,
+    queue: mpsc::Sender<Box<Request>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -50,18 +50,22 @@ impl Writer {
     ///
     /// # Cancel safety
     /// A change may still be made after the future was dropped. A claim that nobody waits for any more is given back.
-    pub(super) async fn write(&self, change: Change) -> Result<Effect, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.queue.send(Request { change, answer }).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+    pub(super) fn write(&self, change: Change) -> impl Future<Output = Result<Effect, StoreError>> {
+        // In a box from here on: every future around this one would keep a place for all of it, and there are as many of
+        // them as there are mails under way.
+        let (request, answered) = Request::of(change);
+        async {
+            self.queue.send(request).await.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?
+        }
     }
 
     /// Like [`Self::write`], for several, which may be committed in more than one transaction.
     pub(super) async fn write_all(&self, changes: Vec<Change>) -> Result<Vec<Effect>, StoreError> {
         let mut answers = Vec::with_capacity(changes.len());
         for change in changes {
-            let (answer, answered) = oneshot::channel();
-            self.queue.send(Request { change, answer }).await.map_err(|_| closed())?;
+            let (request, answered) = Request::of(change);
+            self.queue.send(request).await.map_err(|_| closed())?;
             answers.push(answered);
         }
         let mut effects = Vec::with_capacity(answers.len());
@@ -88,6 +92,13 @@ struct Request {
     answer: oneshot::Sender<Result<Effect, StoreError>>,
 }
 
+impl Request {
+    fn of(change: Change) -> (Box<Self>, oneshot::Receiver<Result<Effect, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Box::new(Self { change, answer }), answered)
+    }
+}
+
 struct Task {
     database: Database,
     clock: WallClock,
@@ -95,7 +106,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Box<Request>>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(MOST_AT_ONCE);
         loop {
             tokio::select! {
@@ -112,7 +123,8 @@ impl Task {
         }
     }
 
-    async fn serve(&mut self, batch: Vec<Request>) {
+    #[allow(clippy::vec_box)] // as they come from the queue, whose places would else be as large as a request each
+    async fn serve(&mut self, batch: Vec<Box<Request>>) {
         let changes: Vec<_> = batch.iter().map(|request| &request.change).collect();
         let unclaimed = match self.write(&changes).await {
             Ok(effects) => answer(batch, effects),
@@ -134,13 +146,15 @@ impl Task {
     async fn write(&mut self, changes: &[&Change]) -> Result<Vec<Effect>, StoreError> {
         let time_limit = self.database.time_limit();
         let mut attempt = 1;
+        let mut doubt = Doubt::Nobody;
         loop {
-            let failure = match tokio::time::timeout(time_limit, self.transaction(changes)).await {
+            let failure = match tokio::time::timeout(time_limit, self.transaction(changes, doubt)).await {
                 Ok(Ok(effects)) => return Ok(effects),
                 Ok(Err(failure)) => failure,
                 Err(_) => return Err(StoreError::Unavailable(format!("no answer within {time_limit:?}"))),
             };
             match failure {
+                Failure::Fenced => doubt = Doubt::Everybody,
                 Failure::Undone(error) if attempt < ATTEMPTS && (is_conflict(&error) || is_disconnect(&error)) => {
                     tracing::debug!(%error, attempt, "a transaction is done again");
                     attempt += 1;
@@ -152,7 +166,7 @@ impl Task {
     }
 
     /// One transaction. The connection is kept only if all went well: with it goes whatever was begun.
-    async fn transaction(&mut self, changes: &[&Change]) -> Result<Vec<Effect>, Failure> {
+    async fn transaction(&mut self, changes: &[&Change], doubt: Doubt) -> Result<Vec<Effect>, Failure> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.database.connect().await.map_err(Failure::Connect)?,
@@ -161,16 +175,27 @@ impl Task {
         let mut transaction = connection.begin_with(engine.begin()).await.map_err(Failure::Undone)?;
         // Only now: the lock may have taken its time.
         let now = self.clock.now_ms();
-        let effects = apply(&mut transaction, engine, now, changes).await.map_err(Failure::Undone)?;
-        transaction.commit().await.map_err(Failure::Commit)?;
+        let applied = match apply(&mut transaction, engine, now, changes, doubt).await {
+            Ok(effects) => {
+                transaction.commit().await.map_err(Failure::Commit)?;
+                Ok(effects)
+            }
+            Err(Unapplied::Fenced) => {
+                transaction.rollback().await.map_err(Failure::Undone)?;
+                Err(Failure::Fenced)
+            }
+            Err(Unapplied::Failed(error)) => return Err(Failure::Undone(error)),
+        };
         self.connection = Some(connection);
-        Ok(effects)
+        applied
     }
 }
 
 enum Failure {
     /// Nothing was begun.
     Connect(StoreError),
+    /// What was begun is undone, to be done again in [doubt](Doubt::Everybody).
+    Fenced,
     /// What was begun is undone.
     Undone(sqlx::Error),
     /// Nobody knows: a lost answer to a commit says nothing about the commit.
@@ -178,15 +203,17 @@ enum Failure {
 }
 
 /// Tells each caller, and returns what gives those claims back that nobody waited for.
-fn answer(batch: Vec<Request>, effects: Vec<Effect>) -> Vec<Change> {
+#[allow(clippy::vec_box)] // as they come from the queue
+fn answer(batch: Vec<Box<Request>>, effects: Vec<Effect>) -> Vec<Change> {
     let mut unclaimed = Vec::new();
-    for (Request { change, answer }, effect) in batch.into_iter().zip(effects) {
+    for (request, effect) in batch.into_iter().zip(effects) {
+        let Request { change, answer } = *request;
         if let Err(Ok(Effect::Made { .. })) = answer.send(Ok(effect))
             && let Change::Claim(ClaimRow { id, owner, .. }) = change
         {
             unclaimed.push(Change::Move(Move {
                 from: Some(Status::Sending),
-                uncount: 1,
+                uncount: Some(1),
                 ..Move::to(Status::Pending, id, owner)
             }));
         }

@@ -20,7 +20,7 @@ use email_dispatch::{
     route::RetryRules,
     slots::Slots,
     sms::{SmsGateway, SmsSettings},
-    smtp::{SmtpServer, SmtpSettings},
+    smtp::{Handover, Mail, SendError, SmtpServer, SmtpSettings, Transport},
     store::{Claimed, Facts, Guarantee, Ledger, LedgerSettings, Row, Status, Store, Written},
     template::Templates,
 };
@@ -68,11 +68,8 @@ impl Scene {
         };
         let gateway = EmbeddedGateway::start().await.unwrap();
         let backups = tempfile::tempdir().unwrap();
-        let keys = Keys::random();
         let dispatcher = Dispatcher {
-            intake: Intake::new(keys.clone(), Templates::embedded(), Limits::default()),
-            keys,
-            templates: Templates::embedded(),
+            intake: Intake::new(Keys::random(), Templates::embedded(), Limits::default()),
             sender: "Shop <shop@example.com>".parse().unwrap(),
             servers: MailServers { primary: provider(&primary), secondary: secondary.as_ref().map(provider) },
             sms: SmsGateway::new(&SmsSettings { pause: Duration::from_millis(1), ..SmsSettings::new(gateway.url()) })
@@ -81,7 +78,7 @@ impl Scene {
             outbox: store.outbox(),
             publisher: Waker::default(),
             guarantee: cast.guarantee,
-            rules: RetryRules { max_attempts: cast.attempts, delay: Duration::from_secs(30) },
+            rules: RetryRules { max_attempts: cast.attempts, ..RetryRules::default() },
             hold: HOLD,
             slots: Slots::new(4, &[6, 3, 1]),
             alerts: Alerts::new(AlertSettings::default(), database.clock.clone()).unwrap(),
@@ -277,6 +274,17 @@ mod routes {
     }
 
     #[tokio::test]
+    async fn what_waits_for_its_time_is_not_tried_before_by_a_record_that_comes_again() {
+        let scene = Scene::with(ALONE).await;
+        scene.all_down().await;
+        let request = scene.request(json!({}));
+        for _ in 0..2 {
+            assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        }
+        assert_eq!((scene.row(&request).await.attempts, scene.outbox().await.len()), (1, 1));
+    }
+
+    #[tokio::test]
     async fn with_its_attempts_used_up_a_request_goes_to_the_sms_gateway() {
         let scene = Scene::with(Cast { attempts: 1, ..ALONE }).await;
         scene.all_down().await;
@@ -317,10 +325,11 @@ mod routes {
         let request = scene.request(json!({ "priority": "HIGH" }));
         assert_eq!(scene.handle(Topic::High, &request).await, Handled::Done);
         for _ in 0..2 {
+            scene.database.clock.advance(Duration::from_secs(60));
             assert_eq!(scene.handle_next().await, Handled::Done);
         }
         let topics: Vec<_> = scene.outbox().await.iter().map(|record| record.topic).collect();
-        assert_eq!(topics, [Topic::ImmediateRetry, Topic::ImmediateRetry, Topic::DeadLetter]);
+        assert_eq!(topics, [Topic::ImmediateRetry, Topic::DelayedRetry, Topic::DeadLetter]);
     }
 
     #[tokio::test]
@@ -395,6 +404,15 @@ mod texts {
     }
 
     #[tokio::test]
+    async fn of_high_priority_it_is_told_with_a_copy_in_a_file() {
+        let scene = Scene::with(ALONE).await;
+        scene.gateway.turn(SmsMood::Failing(400));
+        let request = scene.request(json!({ "phone": "+491701234567", "priority": "HIGH" }));
+        assert_eq!(scene.handle(Topic::Sms, &request).await, Handled::Done);
+        assert_eq!((scene.backups(), scene.dispatcher.alerts.raised()), (1, 1));
+    }
+
+    #[tokio::test]
     async fn while_the_gateways_circuit_is_open_a_request_is_held() {
         let scene = Scene::with(ALONE).await;
         scene.dispatcher.sms.breaker().transition_to_open().unwrap();
@@ -402,14 +420,14 @@ mod texts {
         let stop = CancellationToken::new();
         let handled = scene.dispatcher.handle(delivery(Topic::Sms, &request), stop.clone());
         let let_go = async {
-            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Pending) {
+            while scene.dispatcher.counters.counts().in_flight == 0 {
                 tokio::task::yield_now().await;
             }
             stop.cancel();
         };
         let (handled, ()) = tokio::join!(handled, let_go);
         assert_eq!((handled, scene.gateway.requests()), (Handled::HandedBack, 0));
-        assert_eq!(scene.row(&request).await.attempts, 0);
+        assert_eq!(scene.ledger.find(request.id).await.unwrap(), None);
     }
 }
 
@@ -456,6 +474,62 @@ mod invalid_records {
         assert_eq!(unreadable.outbox().await[1].topic, Topic::DeadLetter);
     }
 
+    #[tokio::test]
+    async fn an_invalid_record_does_not_keep_the_request_from_coming_again_put_right() {
+        let scene = Scene::with(ALONE).await;
+        let request = scene.request(json!({}));
+        let wrong = delivered(Topic::Normal, json!({ "id": request.id }).to_string().into_bytes());
+        assert_eq!(scene.dispatcher.handle(wrong, CancellationToken::new()).await, Handled::Done);
+        assert_eq!(scene.record().await.topic, Topic::DeadLetter);
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        assert_eq!(scene.row(&request).await.status, Status::Sent);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_makes_a_worker_panic_is_a_dead_letter_and_not_the_end_of_its_partition() {
+        struct Panics;
+
+        impl Transport for Panics {
+            async fn send(&self, _: &Mail, _: &impl Handover) -> Result<(), SendError> {
+                panic!("as the test wants it");
+            }
+        }
+
+        let scene = Scene::with(ALONE).await;
+        let request = scene.request(json!({}));
+        let primary = Provider::new("primary-smtp", Panics, &Protection::default()).unwrap();
+        let Dispatcher { intake, sender, sms, ledger, outbox, publisher, guarantee, rules, hold, .. } =
+            scene.dispatcher;
+        let Dispatcher { slots, alerts, backups, counters, .. } = Scene::with(ALONE).await.dispatcher;
+        let dispatcher = Dispatcher {
+            servers: MailServers { primary, secondary: None },
+            clock: scene.database.clock.clone(),
+            intake,
+            sender,
+            sms,
+            ledger,
+            outbox,
+            publisher,
+            guarantee,
+            rules,
+            hold,
+            slots,
+            alerts,
+            backups,
+            counters,
+        };
+        let handled = dispatcher.handle(delivery(Topic::Normal, &request), CancellationToken::new());
+        let (handled, ()) = tokio::join!(handled, async {
+            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Sending) {
+                tokio::task::yield_now().await;
+            }
+            scene.database.clock.advance(LEASE); // which the worker that panicked had
+        });
+        assert_eq!(handled, Handled::Done);
+        let rows = scene.store.outbox().next(10).await.unwrap();
+        assert_eq!(rows[0].record.topic, Topic::DeadLetter);
+    }
+
     /// A door with other keys.
     fn elsewhere() -> Intake {
         Intake::new(Keys::random(), Templates::embedded(), Limits::default())
@@ -487,7 +561,7 @@ mod doubt {
         assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::DelayedRetry);
         scene.primary.set(MailFault::None).await;
-        scene.database.clock.advance(Duration::from_secs(30));
+        scene.database.clock.advance(Duration::from_secs(120));
         assert_eq!(scene.handle_next().await, Handled::Done);
         assert_eq!(scene.row(&request).await.status, Status::Sent);
     }
@@ -504,12 +578,13 @@ mod doubt {
         assert_eq!(row.status, Status::Unknown);
         assert!(row.request.is_some());
         assert_eq!(scene.primary.accepted(), 0);
+        assert_eq!((scene.dispatcher.alerts.raised(), scene.dispatcher.counters.counts().unknown), (1, 1));
     }
 
     #[tokio::test]
     async fn a_zombie_cannot_write_its_result_over_that_of_whoever_took_over() {
         let scene = Scene::with(Cast { guarantee: Guarantee::AtLeastOnce, ..ALONE }).await;
-        scene.primary.set(MailFault::SlowEndOfData(Duration::from_millis(300))).await;
+        scene.primary.set(MailFault::SlowEndOfData(Duration::from_secs(3))).await;
         let request = scene.request(json!({}));
         let zombie = scene.handle(Topic::Normal, &request);
         let mut stranger = scene.database.stranger().await;

@@ -1,18 +1,16 @@
 //! The service over HTTP, asked through real connections.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use email_dispatch::{
+    counters::Counters,
     door::Door,
     http::{App, Check, Component, Health, HttpSettings, serve},
     kafka::publisher::Waker,
     personal::Keys,
     record::Topic,
     request::{Intake, Kind, Limits, Priority},
+    settings::LogFormat,
     store::{Claimed, Facts, Finish, Ledger, LedgerSettings, OutboxRow, Store, Written},
     template::Templates,
     web_client,
@@ -30,7 +28,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::database::{TestDatabase, impatient};
+use crate::{
+    database::{TestDatabase, impatient},
+    log::Log,
+};
 
 const ID: &str = "c2b0f5de-9d9c-4a5c-8a56-0a2b0e6b1f11";
 const OTHER: &str = "0a3f1d59-6a77-4f5b-9d0f-3f1f5b1d7c02";
@@ -67,7 +68,14 @@ async fn served_with(change: impl FnOnce(&mut App)) -> Served {
     let ledger = store.ledger(LedgerSettings::default());
     let (keys, publisher) = (Keys::random(), Waker::default());
     let intake = Intake::new(keys.clone(), Templates::embedded(), Limits::default());
-    let door = Door::new(intake, keys.clone(), store.outbox(), database.clock.clone(), publisher.clone());
+    let door = Door::new(
+        intake,
+        keys.clone(),
+        store.outbox(),
+        database.clock.clone(),
+        publisher.clone(),
+        Counters::new("primary-smtp"),
+    );
     let (stop, shutting_down) = (CancellationToken::new(), CancellationToken::new());
     let mut app = App {
         door,
@@ -355,24 +363,8 @@ async fn a_database_that_will_not_change_its_mind_is_not_to_be_asked_again() {
 
 #[tokio::test]
 async fn nothing_personal_comes_back_or_is_logged() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     let log = Log::default();
-    let (writer, level) = (log.clone(), tracing::Level::TRACE);
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(move || writer.clone()).finish();
-    let _listening = tracing::subscriber::set_default(subscriber);
+    let _listening = log.listen(LogFormat::Text, "trace");
 
     let served = served().await;
     let personal = json!({ "phone": "+49 170 1234567", "subject": "For Ada Lovelace", "content": "code 815" });
@@ -392,7 +384,7 @@ async fn nothing_personal_comes_back_or_is_logged() {
     stranger.execute("BEGIN IMMEDIATE").await.unwrap();
     said += &served.post(request(json!({ "id": OTHER, "phone": "+49 170 1234567" }))).await.text;
 
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("a client has to ask again"), "{logged}");
     for secret in ["ada@", "@example.com", "1701234567", "170 1234567", "Lovelace", "815"] {
         assert!(!said.contains(secret), "{secret} in {said}");

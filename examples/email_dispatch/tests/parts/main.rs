@@ -14,8 +14,11 @@ mod dispatch;
 mod http;
 #[path = "../support/kafka.rs"]
 mod kafka;
+#[path = "../support/log.rs"]
+mod log;
 mod personal;
 mod publisher;
+mod readme;
 mod record;
 mod request;
 mod route;

@@ -25,7 +25,10 @@ use serde_json::{Value, json};
 use sqlx::Executor;
 use uuid::Uuid;
 
-use crate::database::{TestDatabase, impatient};
+use crate::{
+    database::{TestDatabase, impatient},
+    kafka::until,
+};
 
 const LEASE: Duration = Duration::from_millis(300);
 const ENOUGH: Duration = Duration::from_secs(20);
@@ -125,15 +128,6 @@ pub(crate) fn request(id: Uuid, fields: Value) -> Vec<u8> {
     });
     request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     request.to_string().into_bytes()
-}
-
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let reached = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(ENOUGH, reached).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Everything on a topic: in order, for each partition.

@@ -6,12 +6,13 @@ use email_dispatch::{
     cli::{Cli, Dlt, Resolution, Stop, Task, Unknown},
     delivery::Protection,
     kafka::KafkaSettings,
-    logging,
     request::Limits,
     route::RetryRules,
     settings::{LogFormat, Settings, View, Weights, environment_name},
     store::{Guarantee, LedgerSettings, StoreSettings, Synchronous},
 };
+
+use crate::log::Log;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -225,7 +226,7 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("database-readers", "0", "must be from 1"),
         ("database-busy-timeout", "0s", "must be longer than no time"),
         ("database-time-limit", "5s", "must be longer than 5s, database-busy-timeout"),
-        ("ledger-lease", "1m 9s", "must be at least 1m 10s: "),
+        ("ledger-lease", "1m 24s", "must be at least 1m 25s: "),
         ("smtp-url", "http://host", "must begin with smtp:// or smtps://"),
         ("smtp-secondary-url", "smtp://two.test", "must not be given without smtp-url"),
         ("smtp-hello-name", "a b", "must be a host's name"),
@@ -236,14 +237,14 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("smtp-ca-file", "/no/such/file", "cannot be read"),
         ("smtp-connections", "0", "must be from 1"),
         ("smtp-mails-per-second", "0", "must be from 1"),
-        ("smtp-time-limit", "62s", "must be longer than 62s, the sum of"),
+        ("smtp-time-limit", "1m 2s", "must be longer than 1m 2s, the sum of"),
         ("smtp-queue", "5s", "must be shorter than smtp-breaker-slow, 5s"),
         ("smtp-breaker-open", "0s", "must be longer than no time"),
         ("smtp-breaker-slow", "0s", "must be longer than no time"),
         ("smtp-breaker-window", "0", "must be from 1"),
         ("smtp-secondary-connections", "0", "must be from 1"),
         ("smtp-secondary-mails-per-second", "0", "must be from 1"),
-        ("smtp-secondary-time-limit", "45s", "must be longer than 45s, the sum of"),
+        ("smtp-secondary-time-limit", "1m 2s", "must be longer than 1m 2s, the sum of"),
         ("smtp-secondary-breaker-open", "0s", "must be longer than no time"),
         ("smtp-secondary-breaker-slow", "0s", "must be longer than no time"),
         ("smtp-secondary-breaker-window", "0", "must be from 1"),
@@ -441,8 +442,42 @@ fn a_service_whose_requests_outlive_it_must_have_a_key() {
         assert!(read(&["status"], &[(name, value)]).is_ok(), "it reads no address");
     }
     assert!(read(&["serve"], &[]).is_ok(), "nothing of it outlives the process");
-    let said = faults(&["produce", "--url", "http://127.0.0.1:8080"], &[]);
-    assert!(said.contains("EMAIL_DISPATCH_KEYS: "), "the service could not read it: {said}");
+    assert!(read(&["produce", "--url", "http://127.0.0.1:8080"], &[]).is_ok(), "the service encrypts with its own");
+}
+
+#[test]
+fn what_is_broken_on_purpose_is_embedded() {
+    for command in [[].as_slice(), &["scenario"]] {
+        for (name, value) in [
+            ("KAFKA_BROKERS", "k:1"),
+            ("DATABASE_URL", "postgres://u:s3cret@host/name"),
+            ("EMAIL_DISPATCH_DATA_DIR", "data"),
+            ("SMTP_URL", "smtp://one.test"),
+            ("SMS_URL", "http://sms.test"),
+        ] {
+            let cli = read(command, &[(name, value)]).unwrap();
+            let said = cli.check_that_only_embedded_parts_are_broken().unwrap_err().to_string();
+            assert!(said.contains(&format!("({name}): must not be set here")) && !said.contains("s3cret"), "{said}");
+        }
+        assert!(read(command, &[]).unwrap().check_that_only_embedded_parts_are_broken().is_ok());
+    }
+}
+
+#[test]
+fn embedded_parts_beside_real_ones_are_warned_of() {
+    let warnings = |real: &[(&str, &str)]| {
+        let key = [("EMAIL_DISPATCH_KEYS", KEY)];
+        read(&["serve"], &[real, &key].concat()).unwrap().settings.warnings().join("; ")
+    };
+    let (kafka, mail, sms) =
+        (("KAFKA_BROKERS", "k:1"), ("SMTP_URL", "smtp://one.test"), ("SMS_URL", "http://sms.test"));
+    let database = ("DATABASE_URL", "postgres://host/name");
+    assert_eq!(warnings(&[]), "");
+    assert_eq!(warnings(&[kafka, database, mail, sms]), "");
+    assert!(warnings(&[kafka, database, mail]).contains("set sms-url"));
+    assert!(warnings(&[mail]).contains("set sms-url"));
+    assert!(warnings(&[kafka, database, sms]).contains("set smtp-url"));
+    assert!(warnings(&[database, mail, sms]).contains("set kafka-brokers"));
 }
 
 #[test]
@@ -478,37 +513,14 @@ fn an_embedded_mail_server_has_its_end_of_each_conversation_here() {
 #[test]
 fn the_log_is_text_or_json_and_filtered() {
     for (format, begins) in [(LogFormat::Json, "{"), (LogFormat::Text, "2")] {
-        let lines = Lines::default();
-        let log = logging::subscriber(format, "warn", lines.clone()).unwrap();
-        tracing::subscriber::with_default(log, || {
-            tracing::info!("not this");
-            tracing::warn!(breaker = "primary-smtp", "opened");
-        });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let log = Log::default();
+        let listening = log.listen(format, "warn");
+        tracing::info!("not this");
+        tracing::warn!(breaker = "primary-smtp", "opened");
+        drop(listening);
+        let text = log.text();
         assert!(text.starts_with(begins) && text.contains("opened") && text.contains("primary-smtp"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains("not this") && !text.contains('\u{1b}'), "{text}");
-    }
-}
-
-/// Keeps what is written.
-#[derive(Clone, Default)]
-struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

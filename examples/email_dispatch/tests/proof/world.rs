@@ -10,6 +10,7 @@ use std::{
 
 use email_dispatch::{
     account::{self, Arrived},
+    counters::Counters,
     door::Door,
     embedded::{MailServer, MailServerOptions, SmsGateway, TakenMail},
     kafka::{
@@ -209,7 +210,14 @@ impl World {
     pub(crate) fn door(&self) -> Door {
         let keys = Keys::parse(KEYS).unwrap();
         let intake = Intake::new(keys.clone(), Templates::embedded(), Limits::default());
-        Door::new(intake, keys, self.store.outbox(), WallClock::system(), Waker::default())
+        Door::new(
+            intake,
+            keys,
+            self.store.outbox(),
+            WallClock::system(),
+            Waker::default(),
+            Counters::new("primary-smtp"),
+        )
     }
 
     pub(crate) fn ledger(&self) -> Ledger {

@@ -6,12 +6,11 @@ use rdkafka::{
     Message,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::{BorrowedMessage, Headers as _},
+    message::BorrowedMessage,
 };
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{Handler, commit, context::Context, shared::Shared, work::work};
-use crate::record::{Delivery, Headers};
+use super::{super::message::delivery, Handler, commit, context::Context, shared::Shared, work::work};
 
 /// How long a poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
@@ -114,16 +113,8 @@ impl<H: Handler> Poll<H> {
     fn take(&self, message: &BorrowedMessage<'_>) -> bool {
         let Some(topic) = self.shared.settings.topic(message.topic()) else { return false };
         let place = (topic, message.partition());
-        let delivery = Delivery {
-            topic,
-            partition: message.partition(),
-            offset: message.offset(),
-            key: message.key().map(<[u8]>::to_vec),
-            payload: message.payload().map(<[u8]>::to_vec),
-            headers: headers(message),
-        };
         let mut desk = self.shared.desk();
-        let job = desk.enter(delivery);
+        let job = desk.enter(delivery(topic, message));
         let is_long = desk.is_long(place);
         drop(desk);
         if let Some(job) = job {
@@ -150,9 +141,4 @@ impl<H: Handler> Poll<H> {
         drop(closed);
         // Dropping the consumer leaves the group.
     }
-}
-
-fn headers(message: &BorrowedMessage<'_>) -> Headers {
-    let Some(headers) = message.headers() else { return Headers::default() };
-    Headers(headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect())
 }
