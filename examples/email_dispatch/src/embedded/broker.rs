@@ -21,6 +21,10 @@ const BROKERS: i32 = 1;
 /// It keeps at most 5 MiB and 100,000 batches a partition and forgets the oldest without a word, does not notice a
 /// record that an idempotent producer sends twice, and has no transactions: all of which a service that claims each
 /// request before it works on it can live with, but for the first, which its consumer reports.
+///
+/// It is made for tests, and ends the process it is in when a client of a group confuses it: one that comes back over a
+/// new connection while an answer is still due on the old one, or whose session ended without its knowing, for names of
+/// members are given twice. Clients that wait for longer than a rebalance takes, and hear of their group in time, do not.
 pub struct Broker {
     /// The cluster belongs to it.
     producer: BaseProducer<Complaints>,

@@ -189,7 +189,8 @@ async fn operators_see_and_decide(world: &World, unknown: &HashSet<Uuid>, end: &
     world.run(&["unknown", "resolve", &again.to_string(), "--as", "resend"]).await.well();
     let process = world.serve().await;
     until("the mail that was to be sent again", async || {
-        world.ledger().find(*again).await.unwrap().unwrap().status == Status::Sent
+        let row = world.ledger().find(*again).await.unwrap().unwrap();
+        row.status == Status::Sent && !row.in_doubt
     })
     .await;
     let (id, primary) = (format!("{again}@example.com"), world.primary.message_ids());

@@ -51,8 +51,10 @@ async fn played(world: &World, broker: &Broker<'_>, bound: Duration) -> (Vec<Ste
     let read = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| OsString::from(value));
     let settings = Cli::read(["email_dispatch", "scenario"].map(OsString::from), &read).unwrap().settings;
     let backups = tempfile::tempdir().unwrap();
-    let settings = demonstration::settings(settings, backups.path());
-    let (parts, _) = assemble(&settings).await.unwrap();
+    let database = settings.database.url.clone();
+    let mut settings = demonstration::settings(settings, backups.path());
+    settings.database.url = database;
+    let (parts, _embedded) = assemble(&settings).await.unwrap();
     let service = Service::start(parts).unwrap();
     let mut passed = Vec::new();
     let end = play(&service, broker, bound, |step, _| passed.push(step)).await;
@@ -105,8 +107,12 @@ async fn the_command_says_each_step_and_ends_well() {
 async fn the_exit_code_of_the_command_names_the_step_that_deviates() {
     let Some(program) = program() else { return };
     let place = tempfile::tempdir().unwrap();
-    // Nobody listens at this port, so that no mail is sent in normal traffic, step 3.
-    let said = run(&program, &["scenario", "--smtp-url", "smtp://127.0.0.1:1?tls=none"], &[], place.path()).await;
+    // Without the templates that its requests name, none of them is accepted in normal traffic, step 3.
+    let templates = place.path().join("templates");
+    std::fs::create_dir_all(templates.join("other")).unwrap();
+    std::fs::write(templates.join("other/subject.txt"), "Hello").unwrap();
+    std::fs::write(templates.join("other/body.txt"), "Hello").unwrap();
+    let said = run(&program, &["scenario", "--templates-dir", "templates"], &[], place.path()).await;
     assert_eq!(said.code, 13, "{said:?}");
     assert!(said.errors.contains("step 3 (normal traffic)"), "{said:?}");
 }

@@ -1,7 +1,7 @@
 //! What is around the service, and outlives its processes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -146,7 +146,7 @@ impl World {
         self.database.remove().await;
     }
 
-    /// What a process is told by its environment. Later ones win.
+    /// What a process is told by its environment. Of two with one name the last wins; an empty one is not set.
     pub(crate) fn environment(&self, settings: &[(&str, &str)]) -> Vec<(String, String)> {
         let kafka = &self.kafka.settings;
         let ms = |time: Duration| format!("{}ms", time.as_millis());
@@ -167,8 +167,10 @@ impl World {
             ("keys", KEYS.to_owned()),
         ];
         let short = SETTINGS.iter().chain(settings).map(|(name, value)| (*name, (*value).to_owned()));
-        let all = places.into_iter().chain(short).filter(|(_, value)| !value.is_empty());
-        all.map(|(name, value)| (environment_name(name), value)).collect()
+        let mut all: BTreeMap<String, String> =
+            places.into_iter().chain(short).map(|(name, value)| (environment_name(name), value)).collect();
+        all.retain(|_, value| !value.is_empty());
+        all.into_iter().collect()
     }
 
     /// Starts the service.

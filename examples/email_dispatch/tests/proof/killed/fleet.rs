@@ -25,9 +25,7 @@ impl<'a> Fleet<'a> {
     }
 
     pub(super) async fn add(&self) {
-        // A group is done with a member that was killed the sooner, the shorter this is.
-        let settings = [("ledger-guarantee", self.guarantee), ("kafka-session-timeout", "3500ms")];
-        let process = self.world.serve_with(&settings).await;
+        let process = self.world.serve_with(&[("ledger-guarantee", self.guarantee)]).await;
         self.processes.lock().push(process);
     }
 
