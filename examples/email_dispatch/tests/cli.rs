@@ -78,6 +78,15 @@ fn wrong_settings_are_exit_code_2_and_all_of_them_are_said_before_anything_start
     assert!(!errors.contains("s3cret"), "{errors}");
 }
 
+#[test]
+fn what_breaks_what_it_talks_to_is_not_let_near_real_parts() {
+    for command in [[].as_slice(), &["scenario"]] {
+        let Some((code, output, errors)) = run(command, &[("SMTP_URL", "smtp://u:s3cret@127.0.0.1:1")]) else { return };
+        assert_eq!((code, output.as_str()), (2, ""));
+        assert!(errors.contains("SMTP_URL: must not be set for the ") && !errors.contains("s3cret"), "{errors}");
+    }
+}
+
 /// What `produce` says under a limit on open files.
 fn errors_under(limit: &str, connections: u32) -> Option<(i32, String)> {
     let output = Command::new("sh")
