@@ -28,7 +28,7 @@ impl From<KafkaError> for KafkaFault {
 pub(crate) fn explain(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, reason, name, value) => {
-            format!("property {name}: {}", reason.replace(&format!("\"{value}\""), "its value"))
+            format!("property {name}: {}", reason.replace(&format!("\"{value}\""), "\"…\""))
         }
         other => other.to_string(),
     }

@@ -205,9 +205,13 @@ impl Settings {
             limit.into_iter().for_each(|limit| longer(broken, (name, limit), steps, all));
         }
         let slow = second.breaker_slow.map_or(first.breaker_slow, |slow| slow.min(first.breaker_slow));
-        // A slow of no time is a fault of its own.
-        require(broken, smtp.queue < slow || slow.is_zero(), "smtp-queue", Some(format!("{:?}", smtp.queue)), || {
-            format!("must be shorter than smtp-breaker-slow, {slow:?}, or else waiting would look like a slow server")
+        // A breaker that calls everything slow is named below.
+        let fits = smtp.queue < slow || slow.is_zero();
+        require(broken, fits, "smtp-queue", Some(shown(smtp.queue)), || {
+            format!(
+                "must be shorter than smtp-breaker-slow, {}, or else waiting would look like a slow server",
+                shown(slow)
+            )
         });
         for (name, time) in [
             ("smtp-breaker-open", Some(first.breaker_open)),
