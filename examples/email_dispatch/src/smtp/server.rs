@@ -118,7 +118,8 @@ impl SmtpServer {
                 return Err(failure);
             }
         }
-        let connection = Connection::open(&self.peer).await?;
+        // In a box: it is rare, and takes more room than all of a conversation.
+        let connection = Box::pin(Connection::open(&self.peer)).await?;
         let mut session = Session { connection, mails: 0, used: Instant::now() };
         match session.connection.announce(&mail.envelope, &mail.message, limit).await {
             Ok(()) => Ok(session),

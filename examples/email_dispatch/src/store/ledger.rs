@@ -25,6 +25,7 @@
 
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use uuid::Uuid;
 
 use super::{
@@ -214,7 +215,8 @@ impl Ledger {
             Guarantee::AtMostOnce => Status::Sent,
             Guarantee::AtLeastOnce => Status::Sending,
         };
-        self.fenced(Move { until: Some(self.lease_end()), ..claim.moved(to) }).await
+        let change = Move { until: Some(self.lease_end()), ..claim.moved(to) };
+        self.fenced(change).await
     }
 
     /// The server has clearly not taken the mail after all: the row is SENDING again, and its lease begins anew.
@@ -222,7 +224,8 @@ impl Ledger {
     /// # Errors
     /// The database's. The row remains in doubt then, but is still the caller's.
     pub async fn take_back(&self, claim: &Claim) -> Result<Written, StoreError> {
-        self.fenced(Move { until: Some(self.lease_end()), ..claim.moved(Status::Sending) }).await
+        let change = Move { until: Some(self.lease_end()), ..claim.moved(Status::Sending) };
+        self.fenced(change).await
     }
 
     /// The server has taken the mail. Nobody owns the row any more.
@@ -230,7 +233,8 @@ impl Ledger {
     /// # Errors
     /// The database's. To be asked again then: this answer is known to nobody else.
     pub async fn sent(&self, claim: &Claim, provider: &str) -> Result<Written, StoreError> {
-        self.fenced(Move { provider: Some(provider.to_owned()), ..claim.moved(Status::Sent) }).await
+        let change = Move { provider: Some(provider.to_owned()), ..claim.moved(Status::Sent) };
+        self.fenced(change).await
     }
 
     /// Lets go of the row, and puts records into the outbox, both or neither: neither when fenced.
@@ -245,8 +249,8 @@ impl Ledger {
             Finish::Again { reason } => (Status::Pending, Some(reason), None),
         };
         let records = records.iter().map(encode).collect();
-        self.fenced(Move { reason: reason.map(storable), request: request.map(storable), records, ..claim.moved(to) })
-            .await
+        let change = Move { reason: reason.map(storable), request: request.map(storable), records, ..claim.moved(to) };
+        self.fenced(change).await
     }
 
     /// Gives the row back as if it had not been claimed. Not one in doubt: that is [`Written::Fenced`], and the doubt
@@ -255,8 +259,8 @@ impl Ledger {
     /// # Errors
     /// The database's. The row is then held until the lease is over.
     pub async fn release(&self, claim: &Claim) -> Result<Written, StoreError> {
-        let from = Some(Status::Sending);
-        self.fenced(Move { from, uncount: Some(1), ..claim.moved(Status::Pending) }).await
+        let change = Move { from: Some(Status::Sending), uncount: Some(1), ..claim.moved(Status::Pending) };
+        self.fenced(change).await
     }
 
     /// Makes what has been in doubt for longer than its lease UNKNOWN, and names it.
@@ -344,13 +348,11 @@ impl Ledger {
     }
 
     fn fenced(&self, change: Move) -> impl Future<Output = Result<Written, StoreError>> {
-        let made = self.made(Change::Move(change));
-        async { Ok(if made.await? { Written::Yes } else { Written::Fenced }) }
+        self.made(Change::Move(change)).map_ok(|made| if made { Written::Yes } else { Written::Fenced })
     }
 
     fn made(&self, change: Change) -> impl Future<Output = Result<bool, StoreError>> {
-        let written = self.writer.write(change);
-        async { Ok(matches!(written.await?, Effect::Made { .. })) }
+        self.writer.write(change).map_ok(|effect| matches!(effect, Effect::Made { .. }))
     }
 }
 

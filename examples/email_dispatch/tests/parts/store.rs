@@ -379,6 +379,16 @@ mod zombies {
             assert_eq!(payloads(&database.store().await).await, ["heir"]);
         }
 
+        async fn what_is_written_together_with_a_zombies_word_is_written_once(database) {
+            let (ledger, zombie, heir) = zombie_and_heir(database).await;
+            let id = Uuid::new_v4();
+            let (claimed, fenced, written) =
+                tokio::join!(ledger.claim(id, FACTS), ledger.sent(&zombie, "p"), ledger.sent(&heir, "p"));
+            assert!(matches!(claimed.unwrap(), Claimed::Yes(Claim { attempts: 1, .. })));
+            assert_eq!((fenced.unwrap(), written.unwrap()), (Written::Fenced, Written::Yes));
+            assert_eq!(status(&ledger, heir.id).await, Status::Sent);
+        }
+
         async fn whoever_has_finished_is_fenced_from_then_on(database) {
             let ledger = once(&database.store().await);
             let claim = claim(&ledger, Uuid::new_v4()).await;
