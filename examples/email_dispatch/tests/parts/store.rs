@@ -383,7 +383,7 @@ mod zombies {
             let (ledger, zombie, heir) = zombie_and_heir(database).await;
             let id = Uuid::new_v4();
             let (claimed, fenced, written) =
-                tokio::join!(ledger.claim(id, FACTS), ledger.sent(&zombie, "p"), ledger.sent(&heir, "p"));
+                tokio::join!(ledger.claim(id, FACTS, 0), ledger.sent(&zombie, "p"), ledger.sent(&heir, "p"));
             assert!(matches!(claimed.unwrap(), Claimed::Yes(Claim { attempts: 1, .. })));
             assert_eq!((fenced.unwrap(), written.unwrap()), (Written::Fenced, Written::Yes));
             assert_eq!(status(&ledger, heir.id).await, Status::Sent);
