@@ -17,6 +17,9 @@ use self::fault::explain;
 pub use self::{fault::KafkaFault, topics::make_topics};
 use crate::record::Topic;
 
+/// The longest that librdkafka waits for an answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(300);
+
 /// How the service uses a cluster.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
@@ -110,7 +113,7 @@ impl KafkaSettings {
 
     /// How long an answer may take. A broker that stopped may leave connections behind that nobody answers.
     fn longest_answer(&self) -> Duration {
-        self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300))
+        self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(LONGEST_ANSWER)
     }
 
     /// For the consumer of a lane that has so many records in hand.
@@ -118,7 +121,7 @@ impl KafkaSettings {
         let heartbeat = (self.session_timeout / 10).min(Duration::from_secs(3));
         // While a group gives partitions out, a broker answers nothing on the connection to it. Whoever gives that up too
         // soon comes again as it was, before the broker has noticed: a real one begins anew, the embedded one breaks down.
-        let answer = self.longest_answer().max(self.session_timeout + Duration::from_secs(2));
+        let answer = self.longest_answer().max(self.session_timeout + Duration::from_secs(2)).min(LONGEST_ANSWER);
         let mut config = self.client();
         config
             .set("socket.timeout.ms", answer.as_millis().to_string())
