@@ -54,7 +54,7 @@ async fn send(ledger: &Ledger, guarantee: Guarantee, at_once: u32) {
             let (ledger, left) = (ledger.clone(), Arc::clone(&left));
             tokio::spawn(async move {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    let Claimed::Yes(claim) = ledger.claim(Uuid::new_v4(), FACTS).await.unwrap() else {
+                    let Claimed::Yes(claim) = ledger.claim(Uuid::new_v4(), FACTS, 0).await.unwrap() else {
                         panic!("nobody else is here");
                     };
                     assert_eq!(ledger.hand_over(&claim).await.unwrap(), Written::Yes);

@@ -105,8 +105,8 @@ struct Read {
 }
 
 impl Backups {
-    /// Makes the folder if it is missing, tries whether it can be written to, and removes what a process that died
-    /// has left unfinished.
+    /// Tries whether the folder can be made and written to, and removes what a process that died has left unfinished. A
+    /// folder that was missing is missing again afterwards: it is made when there is something to save.
     ///
     /// # Errors
     /// [`BackupError::Folder`], which names the folder.
@@ -114,13 +114,19 @@ impl Backups {
         let folder: Arc<Path> = folder.into().into();
         let path = Arc::clone(&folder);
         let opened = blocking(move || {
+            let was_missing = !path.exists();
             fs::create_dir_all(&path)?;
             // Not only whether a name can be made: on a full disk it can.
             let mut trial = unfinished(&path)?;
             trial.write_all(b"can be written")?;
             trial.as_file().sync_all()?;
             trial.close()?;
-            remove_abandoned(&path)
+            remove_abandoned(&path)?;
+            if was_missing {
+                // Unless another process has saved something there by now.
+                let _ = fs::remove_dir(&path);
+            }
+            Ok(())
         });
         match opened.await {
             Ok(()) => Ok(Self { folder }),
@@ -142,6 +148,7 @@ impl Backups {
         let json = serde_json::to_vec(&written).map_err(|error| file(&path, error.into()))?;
         let (folder, target) = (Arc::clone(&self.folder), path.clone());
         let saved = blocking(move || {
+            fs::create_dir_all(&folder)?;
             let mut unfinished = unfinished(&folder)?;
             unfinished.write_all(&json)?;
             unfinished.as_file().sync_all()?;
@@ -162,6 +169,9 @@ impl Backups {
         let folder = Arc::clone(&self.folder);
         let listed = blocking(move || {
             let mut listing = Listing::default();
+            if !folder.exists() {
+                return Ok(listing);
+            }
             for entry in fs::read_dir(&folder)? {
                 let path = entry?.path();
                 if path.extension() != Some(OsStr::new(FINISHED)) {

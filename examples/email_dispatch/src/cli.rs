@@ -1,5 +1,7 @@
 //! The command line: what can be done, and with which settings.
 
+mod needs;
+
 use std::{ffi::OsString, fmt, path::PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
@@ -9,6 +11,7 @@ use crate::{
     request::{Kind, Priority},
     settings::{
         Address, Fault, Layers, Settings, WrongSettings, as_options, environment_name, no_keys, one_of, read_keys,
+        read_sms_token,
     },
 };
 
@@ -18,7 +21,7 @@ use crate::{
 /// fail while 2,000 requests are sent.
 ///
 /// Each setting can be given as a flag, in the environment (its name is in brackets) or in a TOML file named by --config,
-/// and wins in that order. In the file --kafka-brokers is `brokers` in the table [kafka], or `kafka-brokers`. Times are
+/// and wins in that order. In the file --kafka-brokers is `brokers` in the table `[kafka]`, or `kafka-brokers`. Times are
 /// written like 500ms, 10s or 2m. Passwords are better in the environment or the file than in a flag, which everybody on
 /// the machine can read.
 #[derive(Clone, Debug, Parser)]
@@ -209,12 +212,21 @@ impl Cli {
             Some(origin) if matches.value_source(name) != Some(ValueSource::CommandLine) => origin.to_owned(),
             _ => format!("--{name}"),
         };
-        let broken = cli.settings.check();
+        let mut broken = cli.settings.check();
+        broken.extend(needs::broken(cli.task.as_ref(), &cli.settings));
         let mut faults: Vec<Fault> =
             broken.into_iter().map(|(name, value, rule)| Fault { setting: given_as(name), value, rule }).collect();
         match read_keys(cli.settings.files.keys.as_deref(), &given_as("keys-file"), environment) {
-            Ok(None) if cli.needs_a_key() => faults.push(no_keys()),
-            Ok(keys) => cli.settings.keys = keys,
+            Ok(keys) => {
+                let missing = if keys.is_none() { needs::keys(cli.task.as_ref(), &cli.settings) } else { None };
+                faults.extend(missing.map(no_keys));
+                cli.settings.keys = keys;
+            }
+            Err(fault) => faults.push(fault),
+        }
+        let token_file = cli.settings.sms.token_file.as_deref();
+        match read_sms_token(token_file, &given_as("sms-token-file"), environment) {
+            Ok(token) => cli.settings.sms.token = token,
             Err(fault) => faults.push(fault),
         }
         if let Some(Task::Produce(Produce { url: Some(url), .. })) = &cli.task
@@ -224,14 +236,5 @@ impl Cli {
         }
         faults.splice(0..0, layers.faults);
         if faults.is_empty() { Ok(cli) } else { Err(Stop::Settings(WrongSettings(faults))) }
-    }
-
-    /// Whether a random key would make requests that nobody can read once this process has ended.
-    fn needs_a_key(&self) -> bool {
-        match &self.task {
-            Some(Task::Serve) => self.settings.outlive_the_process(),
-            Some(Task::Produce(produce)) => produce.url.is_some() || self.settings.outlive_the_process(),
-            _ => false,
-        }
     }
 }

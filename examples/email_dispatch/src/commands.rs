@@ -19,6 +19,9 @@ pub use self::{
     serve::serve,
 };
 
+/// The exit code of what Ctrl-C or SIGTERM has ended before its end, as shells have it for the former.
+const INTERRUPTED: u8 = 130;
+
 /// Prints a line. That nobody reads it any more, as behind `| head`, is no trouble.
 fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");

@@ -12,6 +12,7 @@
 //! | `emails_given_up_total` | | requests given up by rule |
 //! | `emails_dead_lettered_total` | `reason`: `undeliverable`, `unreadable` | records put on the dead-letter topic |
 //! | `alerts_total` | `severity`: `warning`, `critical` | alerts that went out, see [`alert`](crate::alert) |
+//! | `records_lost_total` | | records that the broker forgot before they were read |
 //! | `outbox_waiting` | | records that wait to be published, now |
 //! | `emails_in_flight` | | requests being worked on, now |
 //!
@@ -39,6 +40,7 @@ pub fn describe() {
     describe_counter!("emails_given_up_total", "Requests given up by rule after a failure.");
     describe_counter!("emails_dead_lettered_total", "Records put on the dead-letter topic.");
     describe_counter!("alerts_total", "Alerts that went out, repeats within the quiet time not counted.");
+    describe_counter!("records_lost_total", "Records that the broker forgot before they were read.");
     describe_gauge!("outbox_waiting", "Records that wait in the outbox to be published.");
     describe_gauge!("emails_in_flight", "Requests being worked on.");
 }
@@ -200,6 +202,11 @@ impl Counters {
         add_one(&self.0.totals.in_flight);
         gauge!("emails_in_flight").increment(1);
         InFlight(self.clone())
+    }
+
+    /// The broker forgot `records` more before they were read.
+    pub fn records_lost(&self, records: u64) {
+        counter!("records_lost_total").increment(records);
     }
 
     /// That many records wait to be published.

@@ -16,7 +16,7 @@ use std::{
 use resile::{
     Bulkhead, CircuitBreaker, Clock, Error, Fallback, IntervalFunction, InvalidConfig, Outcome, Pipeline, RateLimiter,
     Rejected, Retry, TimeLimiter, Verdict, bulkhead,
-    circuit_breaker::{self, Classified},
+    circuit_breaker::{self, Classified, State},
     rate_limiter,
     retry::{self, RetryIf},
     time_limiter,
@@ -28,7 +28,14 @@ use crate::{
 };
 
 /// What came of an attempt at one server.
-type Attempt = Result<(), Error<SendError>>;
+type Attempt = Result<Taken, Error<SendError>>;
+
+/// The server has taken the mail.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// Much of the time went by until the database knew that the mail was handed over.
+    waited_for_us: bool,
+}
 
 /// The policies around one server for one kind of mail, outermost first.
 type Guard = Pipeline<(
@@ -39,6 +46,9 @@ type Guard = Pipeline<(
     TimeLimiter,
     Bulkhead,
 )>;
+
+/// With how many mails a half-open breaker tries its server.
+const TRIALS: u32 = 5;
 
 /// How a server is protected, and we from it.
 #[derive(Clone, Debug)]
@@ -84,6 +94,9 @@ impl Default for Protection {
 pub struct Provider<T> {
     name: String,
     transport: T,
+    clock: Clock,
+    /// A database that takes longer than this makes a mail slow.
+    patience: Duration,
     breaker: CircuitBreaker,
     marketing: (CircuitBreaker, Guard),
     notification: (CircuitBreaker, Guard),
@@ -104,7 +117,7 @@ impl<T: Transport> Provider<T> {
                 .slow_call_rate_threshold(failures + 30.0)
                 .sliding_window_size(protection.window)
                 .minimum_number_of_calls(protection.window.min(10))
-                .permitted_number_of_calls_in_half_open_state(5)
+                .permitted_number_of_calls_in_half_open_state(TRIALS)
                 .wait_duration_in_open_state(protection.open)
                 .automatic_transition_from_open_to_half_open_enabled(true)
                 .clock(protection.clock.clone());
@@ -151,7 +164,8 @@ impl<T: Transport> Provider<T> {
         let marketing = guarded("marketing", 25.0)?;
         let notification = guarded("notification", 40.0)?;
         let transactional = guarded("transactional", 60.0)?;
-        Ok(Self { name: name.to_owned(), transport, breaker, marketing, notification, transactional })
+        let (name, clock, patience) = (name.to_owned(), protection.clock.clone(), protection.slow / 2);
+        Ok(Self { name, transport, clock, patience, breaker, marketing, notification, transactional })
     }
 
     /// The server's name.
@@ -178,14 +192,25 @@ impl<T: Transport> Provider<T> {
     }
 
     fn may_be_asked(&self, kind: Kind) -> bool {
-        self.of(kind).0.is_call_permitted() && self.breaker.is_call_permitted()
+        let (of_kind, _) = self.of(kind);
+        [of_kind, &self.breaker].into_iter().all(|breaker| match breaker.state() {
+            State::Open | State::ForcedOpen => false,
+            State::HalfOpen => breaker.metrics().outstanding_trial_calls < TRIALS,
+            State::Closed | State::Disabled | State::MetricsOnly => true,
+        })
     }
 
     async fn send(&self, mail: &Mail, kind: Kind, handover: &impl Handover) -> Result<&str, Undelivered> {
         let (_, guard) = self.of(kind);
-        let handover = &Noted { handover, is_handed_over: AtomicBool::new(false) };
+        let handover = &Noted {
+            handover,
+            clock: &self.clock,
+            patience: self.patience,
+            is_handed_over: AtomicBool::new(false),
+            waited: AtomicBool::new(false),
+        };
         match guard.call(|| self.attempt(mail, handover)).await {
-            Ok(()) => Ok(&self.name),
+            Ok(_) => Ok(&self.name),
             Err(Error::Inner(error)) => Err(Undelivered::Failed(error)),
             Err(Error::Rejected(Rejected::TimedOut(timed_out))) => {
                 let (fault, stage) = match handover.is_handed_over.load(Ordering::Relaxed) {
@@ -199,7 +224,7 @@ impl<T: Transport> Provider<T> {
         }
     }
 
-    async fn attempt(&self, mail: &Mail, handover: &Noted<'_, impl Handover>) -> Result<(), SendError> {
+    async fn attempt(&self, mail: &Mail, handover: &Noted<'_, impl Handover>) -> Result<Taken, SendError> {
         let sent = self.transport.send(mail, handover).await;
         if let Err(error) = &sent
             && error.fault != Fault::Unknown
@@ -207,7 +232,7 @@ impl<T: Transport> Provider<T> {
         {
             handover.handover.take_back().await;
         }
-        sent
+        sent.map(|()| Taken { waited_for_us: handover.waited.load(Ordering::Relaxed) })
     }
 }
 
@@ -303,7 +328,12 @@ fn wait(refusal: &Rejected) -> Duration {
 
 /// What an attempt says about the server.
 fn judge(attempt: &Attempt) -> Verdict {
-    let Err(Error::Inner(error)) = attempt else { return Outcome::of(attempt).into() };
+    let error = match attempt {
+        // How long it took says nothing of the server.
+        Ok(Taken { waited_for_us: true }) => return Outcome::Ignored.into(),
+        Err(Error::Inner(error)) => error,
+        _ => return Outcome::of(attempt).into(),
+    };
     match error.fault {
         Fault::Provider | Fault::DeferredByServer | Fault::Unknown => Outcome::Failure.into(),
         // It will refuse every mail until somebody has changed something.
@@ -324,15 +354,22 @@ fn is_worth_another_attempt(attempt: &Attempt) -> bool {
     }
 }
 
-/// Remembers whether the mail was handed over, for when a time-out takes the conversation away.
+/// Remembers whether the mail was handed over, for when a time-out takes the conversation away, and whether writing that
+/// down took long.
 struct Noted<'a, H> {
     handover: &'a H,
+    clock: &'a Clock,
+    patience: Duration,
     is_handed_over: AtomicBool,
+    waited: AtomicBool,
 }
 
 impl<H: Handover> Handover for Noted<'_, H> {
     async fn hand_over(&self) -> Result<(), Fault> {
+        let asked = self.clock.now();
         self.handover.hand_over().await?;
+        let took = self.clock.now().saturating_duration_since(asked);
+        self.waited.fetch_or(took > self.patience, Ordering::Relaxed);
         self.is_handed_over.store(true, Ordering::Relaxed);
         Ok(())
     }

@@ -20,32 +20,37 @@ use crate::{
     store::Accepted,
 };
 
-/// What happens, and how long after the first request.
-const ACTS: [(f32, Act); 9] = [
-    (4.0, Act::PrimaryDown),
-    (10.0, Act::PrimarySlow),
-    (15.0, Act::PrimaryWell),
+/// What happens, and how many seconds after the first request.
+const ACTS: [(f32, Act); 11] = [
+    (3.0, Act::PrimaryDown),
+    (8.0, Act::PrimarySlow),
+    (12.0, Act::PrimaryWell),
+    (15.0, Act::PrimaryDefers),
+    (17.5, Act::PrimaryWell),
     (19.0, Act::BrokerStopped),
-    (26.0, Act::BrokerBack),
-    (30.0, Act::AllDown),
-    (33.0, Act::SecondaryBack),
-    (36.0, Act::PrimaryWell),
-    (40.0, Act::End),
+    (25.0, Act::BrokerBack),
+    (28.0, Act::AllDown),
+    (31.0, Act::SecondaryBack),
+    (34.0, Act::PrimaryWell),
+    (39.0, Act::End),
 ];
 
 /// What a mail server is like that has no trouble of its own.
 pub(crate) const WELL: MailFault = MailFault::RecipientIf { code: 550, matches: |address| address.starts_with(NOBODY) };
 
 /// Over how long the requests come in.
-const TRAFFIC: Duration = Duration::from_secs(34);
-/// How long there is for what is left to do after the last act.
-const PATIENCE: Duration = Duration::from_secs(25);
+const TRAFFIC: Duration = Duration::from_secs(37);
+/// How long there is for all topics to be read, before the first request.
+const START: Duration = Duration::from_secs(8);
+/// How long there is for what is left to do after the last request.
+const PATIENCE: Duration = Duration::from_secs(18);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     PrimaryDown,
     PrimarySlow,
     PrimaryWell,
+    PrimaryDefers,
     BrokerStopped,
     BrokerBack,
     AllDown,
@@ -59,6 +64,7 @@ impl Act {
             Self::PrimaryDown => "primary down",
             Self::PrimarySlow => "primary slow",
             Self::PrimaryWell => "primary well",
+            Self::PrimaryDefers => "primary defers one in five",
             Self::BrokerStopped => "broker stopped",
             Self::BrokerBack => "broker back",
             Self::AllDown => "both mail servers down",
@@ -73,18 +79,19 @@ impl Act {
 pub fn settings(mut settings: Settings, backups: &Path) -> Settings {
     settings.files.backups = backups.to_owned();
     settings.kafka.message_timeout = Some(Duration::from_secs(1));
+    settings.publisher.breaker_window = 20;
     settings.publisher.breaker_open = Duration::from_secs(2);
     settings.publisher.breaker_slow = Duration::from_millis(500);
     settings.smtp.breaker_open = Duration::from_secs(2);
-    settings.smtp.breaker_slow = Duration::from_millis(300);
-    settings.smtp.queue = Duration::from_millis(200);
+    settings.smtp.breaker_slow = Duration::from_millis(600);
+    settings.smtp.queue = Duration::from_millis(100);
     settings.smtp.breaker_window = 20;
     settings.again.delay = Duration::from_secs(1);
     settings.again.hold_limit = Duration::from_secs(20);
     settings
 }
 
-/// Plays it, with so many requests. `watch` is told of each act, and when it is.
+/// Plays it, with so many requests. `watch` is told of each act, and how long after the beginning it is.
 ///
 /// # Errors
 /// What could not be done to the embedded parts, or the database's.
@@ -99,6 +106,10 @@ pub async fn play(
     let mut bodies = Samples::default().requests().take(requests);
     let mut accepted = HashSet::new();
     let mut acts = ACTS.iter().peekable();
+    let opened = Instant::now();
+    while !service.is_reading() && opened.elapsed() < START {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let began = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -106,14 +117,15 @@ pub async fn play(
         let elapsed = began.elapsed();
         while let Some((_, act)) = acts.next_if(|(at, _)| Duration::from_secs_f32(*at) <= elapsed) {
             parts.act(*act).await?;
-            watch(elapsed, act.title());
+            watch(opened.elapsed(), act.title());
         }
         let due = (requests as f64 * elapsed.as_secs_f64() / TRAFFIC.as_secs_f64()) as usize;
         accept(&service, bodies.by_ref().take(due.min(requests) - accepted.len().min(due)), &mut accepted).await?;
         let is_over = acts.peek().is_none() && accepted.len() == requests;
+        let is_late = elapsed > TRAFFIC + PATIENCE;
         let counts = service.ledger().counts().await?;
         let is_done = counts.pending + counts.sending + counts.in_doubt == 0 && service.outbox().is_empty().await?;
-        if is_over && (is_done || elapsed > TRAFFIC + PATIENCE) {
+        if is_over && is_done || is_late {
             break;
         }
     }
@@ -167,8 +179,9 @@ impl<'a> Parts<'a> {
     async fn act(&self, act: Act) -> Result<(), Failure> {
         match act {
             Act::PrimaryDown => self.primary.set(MailFault::Down).await,
-            Act::PrimarySlow => self.primary.set(MailFault::SlowEndOfData(Duration::from_millis(600))).await,
+            Act::PrimarySlow => self.primary.set(MailFault::SlowEndOfData(Duration::from_millis(900))).await,
             Act::PrimaryWell => self.primary.set(WELL).await,
+            Act::PrimaryDefers => self.primary.set(MailFault::Recipient { code: 450, percent: 20 }).await,
             Act::BrokerStopped => self.broker.stop()?,
             Act::BrokerBack => self.broker.resume()?,
             Act::AllDown => {

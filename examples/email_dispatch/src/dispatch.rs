@@ -10,12 +10,14 @@
 //! [`route`]: crate::route
 
 pub(crate) mod alerts;
+mod hold;
 mod invalid;
 mod mail;
 mod text;
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use lettre::message::Mailbox;
 use resile::IntervalFunction;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +33,7 @@ use crate::{
         publisher::Waker,
     },
     record::{Delivery, Topic},
-    request::{EmailRequest, Intake},
+    request::{EmailRequest, Faults, Intake, Opened, Priority},
     route::RetryRules,
     slots::Slots,
     sms::SmsGateway,
@@ -61,7 +63,7 @@ pub struct Dispatcher<T> {
     pub guarantee: Guarantee,
     /// How often and how late to try again.
     pub rules: RetryRules,
-    /// How long a request is held while no server may be asked. Default of the service: 10 minutes.
+    /// How long a request is held while no server may be asked, in all. Default of the service: 10 minutes.
     pub hold: Duration,
     /// Places for mails under way, by lane: see [`Turn`].
     pub slots: Slots,
@@ -108,45 +110,66 @@ enum Look {
 
 impl<T: Transport> Handler for Dispatcher<T> {
     async fn handle(&self, delivery: Delivery, stop: CancellationToken) -> Handled {
-        let now_ms = self.clock.now_ms();
         let payload = delivery.payload.as_deref().unwrap_or_default();
         // What is large and what is rare is in a box: a mail under way costs little more than the mail.
-        let opened = match self.intake.open(payload, now_ms).map(Box::new) {
+        let opened = match self.intake.open(payload, self.clock.now_ms()).map(Box::new) {
             Ok(opened) => opened,
             Err(faults) => return Box::pin(self.refuse(&delivery, &faults, &stop)).await,
         };
+        let id = opened.request.id;
+        match AssertUnwindSafe(self.work(&delivery, opened, &stop)).catch_unwind().await {
+            Ok(handled) => handled,
+            // It would do so again, and hold its partition up for ever.
+            Err(_) => Box::pin(self.refuse(&delivery, &Faults::of_a_panic(id), &stop)).await,
+        }
+    }
+}
+
+impl<T: Transport> Dispatcher<T> {
+    async fn work(&self, delivery: &Delivery, opened: Box<Opened>, stop: &CancellationToken) -> Handled {
         if delivery.topic == Topic::DelayedRetry
             && let Some(due_ms) = delivery.headers.not_before_ms()
-            && !self.wait_until(due_ms, &stop).await
+            && !self.wait_until(due_ms, stop).await
         {
             return Handled::HandedBack;
         }
         let _in_flight = self.counters.in_flight();
         match delivery.topic {
             Topic::DeadLetter => Handled::Done, // for people
-            Topic::Sms => Box::pin(self.text(&delivery, *opened, &stop)).await,
+            Topic::Sms => Box::pin(self.text(delivery, *opened, stop)).await,
             _ => {
                 let (request, mail) = self.compose(*opened);
-                self.mail(&delivery, &request, &mail, &stop).await
+                self.mail(delivery, &request, &mail, stop).await
             }
         }
     }
-}
 
-impl<T: Transport> Dispatcher<T> {
     /// Claims until somebody can. `Err` says what to do instead.
-    async fn claim(&self, request: &EmailRequest) -> Result<Claim, Look> {
-        match self.ledger.claim(request.id, facts(request)).await {
+    async fn claim(&self, delivery: &Delivery, request: &EmailRequest) -> Result<Claim, Look> {
+        match self.ledger.claim(request.id, facts(request), delivery.headers.failed_attempts()).await {
             Ok(Claimed::Yes(claim)) => Ok(claim),
             Ok(Claimed::Held { until_ms }) => Err(self.held(until_ms)),
             Ok(Claimed::Over(status)) => {
-                self.counters.duplicate(request.kind, request.priority);
-                tracing::debug!(id = %request.id, status = status.name(), "nothing to do");
-                if status == Status::Unknown {
-                    // It was another worker's, who died. Whoever decides about it will want to know what it was.
-                    let kept = self.ledger.keep_request(request.id, &json(request)).await;
-                    kept.map_err(|error| self.unavailable(&error))?;
+                // It was another worker's, who died. Whoever decides about it will want to know what it was.
+                let is_news = status == Status::Unknown
+                    && self
+                        .ledger
+                        .keep_request(request.id, &json(request))
+                        .await
+                        .map_err(|error| self.unavailable(&error))?;
+                if is_news {
+                    tracing::error!(id = %request.id, "nobody knows whether this mail went out: see `unknown list`");
+                    self.counters.unknown(request.kind, request.priority);
+                    self.alerts.raise(alerts::unknown(request.id, "the process that was sending it died"));
+                } else {
+                    self.counters.duplicate(request.kind, request.priority);
+                    tracing::debug!(id = %request.id, status = status.name(), "nothing to do");
                 }
+                Err(Look::Done)
+            }
+            Ok(Claimed::Superseded) => {
+                self.counters.duplicate(request.kind, request.priority);
+                tracing::debug!(id = %request.id, "another record is for the next attempt");
                 Err(Look::Done)
             }
             Err(error) => Err(self.unavailable(&error)),
@@ -157,6 +180,19 @@ impl<T: Transport> Dispatcher<T> {
         let left = u64::try_from(until_ms.saturating_sub(self.clock.now_ms())).unwrap_or(0);
         // Whoever holds it may be done long before its lease is over.
         Look::After(Duration::from_millis(left + 1).min(LONGEST_LOOK))
+    }
+
+    /// What is owed to a request of priority HIGH that was not sent: a copy in a file, and an alert. Before its row is
+    /// written, since a copy too many does no harm.
+    async fn tell_of(&self, request: &EmailRequest, trouble: &str, reason: &str) {
+        if request.priority != Priority::High {
+            return;
+        }
+        if let Err(error) = self.backups.save(request, reason, self.clock.now_ms()).await {
+            tracing::error!(id = %request.id, %error, "no backup of a request of priority HIGH");
+            self.alerts.raise(alerts::backup_failed(&error));
+        }
+        self.alerts.raise(alerts::high_priority_failed(request.id, trouble, reason));
     }
 
     fn unavailable(&self, error: &StoreError) -> Look {
@@ -187,6 +223,8 @@ impl<T: Transport> Dispatcher<T> {
 
     /// `false` if told to stop before.
     async fn wait_until(&self, due_ms: i64, stop: &CancellationToken) -> bool {
+        // A header of somebody else's does not hold a partition up for ever.
+        let due_ms = due_ms.min(self.clock.in_ms(LONGEST_DELAY));
         while let Ok(left @ 1..) = u64::try_from(due_ms.saturating_sub(self.clock.now_ms())) {
             // In steps, since the time of day can be set.
             if !pause(Duration::from_millis(left).min(Duration::from_secs(30)), stop).await {
@@ -197,8 +235,12 @@ impl<T: Transport> Dispatcher<T> {
     }
 }
 
+/// How soon to look again when nobody may be asked to send a request, and nobody says when.
+const SOON: Duration = Duration::from_millis(200);
 /// How long to wait at most before looking again at what another works on.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// How long to wait at most for a retry's moment.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 /// How long to wait before asking again a database that is away.
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 

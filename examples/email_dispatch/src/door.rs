@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
+    counters::Counters,
     kafka::publisher::Waker,
     personal::Keys,
     record::{Headers, Record, Topic},
@@ -21,13 +22,21 @@ pub struct Door {
     outbox: Outbox,
     clock: WallClock,
     publisher: Waker,
+    counters: Counters,
 }
 
 impl Door {
     /// A door to this outbox. `keys` are those of the intake; `publisher` is woken when there is something to publish.
     #[must_use]
-    pub fn new(intake: Intake, keys: Keys, outbox: Outbox, clock: WallClock, publisher: Waker) -> Self {
-        Self { intake: Arc::new(intake), keys, outbox, clock, publisher }
+    pub fn new(
+        intake: Intake,
+        keys: Keys,
+        outbox: Outbox,
+        clock: WallClock,
+        publisher: Waker,
+        counters: Counters,
+    ) -> Self {
+        Self { intake: Arc::new(intake), keys, outbox, clock, publisher, counters }
     }
 
     /// Reads one request from JSON, and makes of it what can be accepted: with an id, nothing personal readable, and the
@@ -60,6 +69,9 @@ impl Door {
     /// As after an error, and the publisher is not woken: it has to look by itself from time to time.
     pub async fn accept(&self, requests: Vec<Passed>) -> Result<Vec<Accepted>, StoreError> {
         let accepted = self.outbox.accept(requests).await;
+        if let Ok(accepted) = &accepted {
+            self.counters.accepted(accepted.iter().filter(|accepted| **accepted == Accepted::New).count() as u64);
+        }
         // After an error too: what was written down before it is to be published.
         if accepted.as_ref().map_or(true, |accepted| accepted.contains(&Accepted::New)) {
             self.publisher.wake();

@@ -1,16 +1,24 @@
 //! Kafka: what is set, the publisher of the outbox, and the consumer that keeps order per key.
 
+mod complaints;
 pub mod consumer;
 pub mod dead_letters;
+mod fault;
+mod message;
 pub mod publisher;
 mod topics;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, consumer::BaseConsumer, error::KafkaError, producer::BaseProducer};
 
-pub use self::topics::make_topics;
+pub(crate) use self::complaints::Complaints;
+use self::fault::explain;
+pub use self::{fault::KafkaFault, topics::make_topics};
 use crate::record::Topic;
+
+/// The longest that librdkafka waits for an answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(300);
 
 /// How the service uses a cluster.
 #[derive(Clone, Debug)]
@@ -93,23 +101,30 @@ impl KafkaSettings {
 
     /// What all clients have in common.
     pub(crate) fn client(&self) -> ClientConfig {
-        // A broker that stopped may leave connections behind that nobody answers.
-        let answer = self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(Duration::from_secs(300));
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)
-            .set("socket.timeout.ms", answer.as_millis().to_string())
+            .set("socket.timeout.ms", self.longest_answer().as_millis().to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
         config
     }
 
+    /// How long an answer may take. A broker that stopped may leave connections behind that nobody answers.
+    fn longest_answer(&self) -> Duration {
+        self.message_timeout.max(self.fetch_wait + Duration::from_secs(1)).min(LONGEST_ANSWER)
+    }
+
     /// For the consumer of a lane that has so many records in hand.
     pub(crate) fn consumer(&self, lane: &str, buffered: usize) -> ClientConfig {
         let heartbeat = (self.session_timeout / 10).min(Duration::from_secs(3));
+        // While a group gives partitions out, a broker answers nothing on the connection to it. Whoever gives that up too
+        // soon comes again as it was, before the broker has noticed: a real one begins anew, the embedded one breaks down.
+        let answer = self.longest_answer().max(self.session_timeout + Duration::from_secs(2)).min(LONGEST_ANSWER);
         let mut config = self.client();
         config
+            .set("socket.timeout.ms", answer.as_millis().to_string())
             .set("group.id", format!("{}-{lane}", self.group))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -124,25 +139,45 @@ impl KafkaSettings {
         self.with_properties(config)
     }
 
+    /// For the publisher of the outbox.
+    pub(crate) fn producer(&self) -> ClientConfig {
+        // The time limiter takes records back all at once. Left to itself librdkafka gives them up one by one, and a
+        // later one may then overtake an earlier one.
+        let beyond = self.message_timeout.saturating_mul(2).as_millis().clamp(100, i32::MAX as u128);
+        let mut config = self.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "5")
+            .set("partitioner", "murmur2_random")
+            .set("message.timeout.ms", beyond.to_string());
+        self.with_properties(config)
+    }
+
+    /// What librdkafka would not take of these settings, without the values, which may be passwords. No cluster is needed.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        fn alone(mut config: ClientConfig) -> ClientConfig {
+            config.remove("bootstrap.servers").remove("metadata.broker.list");
+            config
+        }
+        let one = |(name, value)| ClientConfig::new().set(name, value).create_native_config().err();
+        let mut errors: Vec<KafkaError> = self.properties.iter().filter_map(one).collect();
+        if errors.is_empty() {
+            let complaints = Complaints::of("check");
+            let consumer: Result<BaseConsumer<_>, _> =
+                alone(self.consumer("check", 1)).create_with_context(complaints.clone());
+            let producer: Result<BaseProducer<_>, _> = alone(self.producer()).create_with_context(complaints);
+            errors.extend([consumer.err(), producer.err()].into_iter().flatten());
+        }
+        let mut faults: Vec<String> = errors.iter().map(explain).collect();
+        faults.dedup();
+        faults
+    }
+
     /// Lets the user's own properties win.
     pub(crate) fn with_properties(&self, mut config: ClientConfig) -> ClientConfig {
         config.extend(self.properties.clone());
         config
     }
-}
-
-/// Why Kafka cannot be used.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum KafkaFault {
-    /// No broker answers.
-    #[error("no Kafka broker at {brokers}: {reason}")]
-    Unreachable {
-        /// Where it was looked for.
-        brokers: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// A property is not understood, or the cluster refuses.
-    #[error("Kafka: {0}")]
-    Failed(String),
 }

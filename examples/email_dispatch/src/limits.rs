@@ -31,7 +31,7 @@ impl fmt::Display for TooFew {
             Some(fit) => write!(f, "and the system lets this process have {fit}")?,
             None => f.write_str("and the system does not let this process raise its limit")?,
         }
-        write!(f, ": raise the limit (ulimit -n {wanted}), or lower smtp-connections")
+        write!(f, ": raise the limit (ulimit -n {wanted}), or lower smtp-connections or http-connections")
     }
 }
 

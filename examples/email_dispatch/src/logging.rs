@@ -5,6 +5,9 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 use crate::settings::LogFormat;
 
+/// What is logged unless something else is asked for: all but what Kafka's client says twice, each second of an outage.
+pub const DEFAULT_FILTER: &str = "info,rdkafka::client=off";
+
 /// Writes whatever is logged from now on.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! `cargo run --example email_dispatch`: the command line of the service.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use email_dispatch::{
     cli::{Cli, Task},
@@ -26,14 +26,27 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(run(cli)) {
+    let ended = runtime.block_on(run(cli));
+    // What still blocks a thread then, such as a broker's silence, is nothing to wait for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
         Ok(code) => code,
         Err(error) => failed(&*error),
     }
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {error}");
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Most say their cause themselves.
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = error.source();
+    }
+    eprintln!("error: {said}");
     ExitCode::FAILURE
 }
 
@@ -42,7 +55,7 @@ fn prepare(cli: &Cli) -> Result<(), String> {
     let settings = &cli.settings;
     // The demonstration and the scenario break things on purpose, and show what comes of it themselves.
     let is_shown = matches!(cli.task, None | Some(Task::Scenario));
-    let filter = settings.log.filter.as_deref().unwrap_or(if is_shown { "off" } else { "info" });
+    let filter = settings.log.filter.as_deref().unwrap_or(if is_shown { "off" } else { logging::DEFAULT_FILTER });
     logging::init(settings.log.format, filter, std::io::stderr)?;
     raise_open_files(settings.open_files()).map_err(|error| error.to_string())?;
     Ok(())

@@ -141,12 +141,12 @@ impl Play<'_> {
     async fn step(&mut self, cluster: &impl Cluster) -> Result<String, Deviation> {
         match self.step {
             Step::Start => {
-                let lanes = || async {
-                    let progress = self.service.progress();
-                    let reading = progress.iter().filter(|lane| lane.partitions > 0).count();
-                    (reading == 5, format!("{reading} of 5 lanes read"))
+                let reading = || async {
+                    let lanes = self.service.progress();
+                    let read = lanes.iter().filter(|lane| lane.partitions > 0).count();
+                    (self.service.is_reading(), format!("{read} lanes of topics are read"))
                 };
-                self.until("all lanes to be read", lanes).await
+                self.until("all lanes of topics to be read", reading).await
             }
             Step::Closed => {
                 self.expect_state(State::Closed)?;

@@ -1,5 +1,7 @@
 //! All parts of the service at work together, in one process of perhaps many.
 
+mod watch;
+
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
@@ -13,7 +15,7 @@ use crate::{
     backup::Backups,
     counters::Counters,
     delivery::MailServers,
-    dispatch::{Dispatcher, alerts::unknown},
+    dispatch::Dispatcher,
     door::Door,
     kafka::{
         KafkaFault, KafkaSettings,
@@ -32,6 +34,9 @@ use crate::{
     template::Templates,
     wall_clock::WallClock,
 };
+
+pub(crate) use self::watch::tell_of_stranded;
+use self::watch::{measure, sweep};
 
 /// What a service is made of.
 #[derive(Debug)]
@@ -99,10 +104,11 @@ impl Default for Rules {
 }
 
 /// The lanes in which topics are read, each in a consumer group of its own, so that one that is full holds no other up.
-const LANES: [(&str, &[Topic]); 5] = [
+const LANES: [(&str, &[Topic]); 6] = [
     ("high", &[Topic::High, Topic::ImmediateRetry]),
     ("normal", &[Topic::Normal]),
-    ("low", &[Topic::Low, Topic::Bulk]),
+    ("low", &[Topic::Low]),
+    ("bulk", &[Topic::Bulk]),
     ("delayed", &[Topic::DelayedRetry]),
     ("sms", &[Topic::Sms]),
 ];
@@ -114,7 +120,7 @@ pub struct Service {
     outbox: Outbox,
     door: Door,
     publisher: Publisher,
-    consumers: Arc<Mutex<Vec<Consumer>>>,
+    consumers: Lanes,
     breakers: Vec<CircuitBreaker>,
     alerts: Alerts,
     stop: CancellationToken,
@@ -139,7 +145,7 @@ impl Service {
         breakers.extend(servers.breakers().cloned());
         breakers.push(sms.breaker().clone());
         let watched = breakers.iter().map(|breaker| alerts.watch(breaker)).collect();
-        let door = Door::new(intake.clone(), keys, outbox.clone(), clock.clone(), publisher.waker());
+        let door = Door::new(intake.clone(), keys, outbox.clone(), clock.clone(), publisher.waker(), counters.clone());
         let dispatcher = Arc::new(Dispatcher {
             intake,
             sender,
@@ -158,15 +164,20 @@ impl Service {
             clock,
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let consumers = Arc::<Mutex<Vec<Consumer>>>::default();
+        let consumers = Lanes::default();
         tasks.spawn(stop.clone().run_until_cancelled_owned(consume(
             kafka,
             rules.buffered,
             dispatcher,
-            Arc::clone(&consumers),
+            consumers.clone(),
         )));
         tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(ledger.clone(), rules.ledger.lease, alerts.clone())));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(measure(outbox.clone(), counters)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(measure(
+            outbox.clone(),
+            consumers.clone(),
+            counters,
+            alerts.clone(),
+        )));
         tasks.close();
         let (_watched, alerts) = (watched, alerts);
         Ok(Self { store, ledger, outbox, door, publisher, consumers, breakers, alerts, stop, tasks, _watched })
@@ -202,18 +213,43 @@ impl Service {
         &self.breakers
     }
 
+    /// The breaker around Kafka.
+    #[must_use]
+    pub fn publisher_breaker(&self) -> &CircuitBreaker {
+        self.publisher.breaker()
+    }
+
     /// How far each lane has come; nothing before Kafka was there.
     #[must_use]
     pub fn progress(&self) -> Vec<Progress> {
-        self.consumers.lock().iter().map(Consumer::progress).collect()
+        self.consumers.progress()
     }
 
-    /// Stops reading, lets what is under way finish or hands it back, publishes what that left, and disconnects.
-    pub async fn shut_down(self, time_limit: Duration) {
+    /// Whether every lane has partitions to read. Where several processes share the work, not each need have some of all.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        let progress = self.progress();
+        progress.len() == LANES.len() && progress.iter().all(|lane| lane.partitions > 0)
+    }
+
+    /// To ask for the [progress](Self::progress) without the service.
+    #[must_use]
+    pub fn lanes(&self) -> Lanes {
+        self.consumers.clone()
+    }
+
+    /// Stops reading, and lets what is under way finish or hands it back. Requests are still accepted and published.
+    pub async fn drain(&self, time_limit: Duration) {
         self.stop.cancel();
         self.tasks.wait().await;
-        let consumers = std::mem::take(&mut *self.consumers.lock());
+        let consumers = std::mem::take(&mut *self.consumers.0.lock());
         join_all(consumers.into_iter().map(|consumer| consumer.shut_down(time_limit))).await;
+    }
+
+    /// [Drains](Self::drain) it if that is not done, and disconnects. What is left in the outbox is published by another
+    /// process, or by the next.
+    pub async fn shut_down(self, time_limit: Duration) {
+        self.drain(time_limit).await;
         self.publisher.shut_down(time_limit).await;
         self.alerts.close(time_limit).await;
         self.store.close().await;
@@ -226,12 +262,24 @@ impl std::fmt::Debug for Service {
     }
 }
 
+/// The lanes of a service that are read. A clone is the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes(Arc<Mutex<Vec<Consumer>>>);
+
+impl Lanes {
+    /// How far each has come; nothing before Kafka was there, and after the end.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Progress> {
+        self.0.lock().iter().map(Consumer::progress).collect()
+    }
+}
+
 /// Reads all lanes, as soon as there is a cluster to read from.
 async fn consume<T: Transport>(
     kafka: KafkaSettings,
     buffered: usize,
     dispatcher: Arc<Dispatcher<T>>,
-    consumers: Arc<Mutex<Vec<Consumer>>>,
+    consumers: Lanes,
 ) {
     let mut pauses =
         IntervalFunction::exponential(Duration::from_millis(100), 2.0).max(Duration::from_secs(10)).intervals();
@@ -244,37 +292,10 @@ async fn consume<T: Transport>(
         let lane = Lane { name, topics: topics.to_vec(), buffered };
         loop {
             match Consumer::start(&kafka, lane.clone(), Arc::clone(&dispatcher)) {
-                Ok(consumer) => break consumers.lock().push(consumer),
+                Ok(consumer) => break consumers.0.lock().push(consumer),
                 Err(fault) => tracing::error!(%fault, lane = name, "a lane cannot be read"),
             }
             tokio::time::sleep(pause()).await;
-        }
-    }
-}
-
-/// Finds what a process that died was about to hand over.
-async fn sweep(ledger: Ledger, lease: Duration, alerts: Alerts) {
-    let mut ticks = tokio::time::interval((lease / 4).clamp(Duration::from_millis(250), Duration::from_secs(30)));
-    loop {
-        ticks.tick().await;
-        match ledger.sweep().await {
-            Ok(ids) => {
-                for id in ids {
-                    tracing::error!(%id, "nobody knows whether this mail went out: see `unknown list`");
-                    alerts.raise(unknown(id, "the process that was sending it died"));
-                }
-            }
-            Err(error) => tracing::warn!(%error, "mails in doubt are looked for later"),
-        }
-    }
-}
-
-async fn measure(outbox: Outbox, counters: Counters) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        ticks.tick().await;
-        if let Ok(waiting) = outbox.len().await {
-            counters.outbox_waiting(waiting);
         }
     }
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use clap::{Arg, Args, Command};
 
 use crate::{
+    http::HttpSettings,
     personal::Keys,
     template::{TemplateError, Templates},
 };
@@ -19,23 +20,24 @@ use crate::{
 mod check;
 mod kafka;
 mod keeping;
-mod keys;
 mod layers;
 mod mail;
 mod running;
+mod secrets;
 mod value;
 
+pub(crate) use self::{
+    check::Broken,
+    layers::Layers,
+    secrets::{no_keys, read_keys, read_sms_token},
+    value::one_of,
+};
 pub use self::{
     kafka::{Consumer, Kafka, Publisher},
     keeping::{Database, Files, RequestLimits},
     mail::{Again, SecondSmtp, Sms, Smtp},
     running::{Alerts, Demonstration, Http, Log, LogFormat, Shutdown, View},
     value::{Address, Weights},
-};
-pub(crate) use self::{
-    keys::{no_keys, read_keys},
-    layers::Layers,
-    value::one_of,
 };
 
 /// All settings. What is not named is embedded: without an address there is a broker, a database, mail servers and an
@@ -104,6 +106,17 @@ impl Settings {
         }
     }
 
+    /// How the service is reached over HTTP.
+    #[must_use]
+    pub fn http_settings(&self) -> HttpSettings {
+        HttpSettings {
+            limits: self.requests.limits(),
+            connections: self.http.connections as usize,
+            read_time: self.http.read_time,
+            ..HttpSettings::default()
+        }
+    }
+
     /// The keys, or a random one.
     #[must_use]
     pub fn keys_or_random(&self) -> Keys {
@@ -119,7 +132,7 @@ impl Settings {
     /// How many files and sockets may be open at a time. An embedded server has its end of each conversation here too.
     #[must_use]
     pub fn open_files(&self) -> u64 {
-        /// Kafka, the SMS gateway, callers over HTTP, files.
+        /// Kafka, the SMS gateway, files.
         const OTHERS: u64 = 300;
         let first = u64::from(self.smtp.connections);
         let second = u64::from(self.second_protection().connections);
@@ -128,7 +141,30 @@ impl Settings {
             (Some(_), None) => first,
             (Some(_), Some(_)) => first + second,
         };
-        conversations + u64::from(self.database.readers) + OTHERS
+        conversations + u64::from(self.http.connections) + u64::from(self.database.readers) + OTHERS
+    }
+
+    /// What a person may not have meant: parts in this process beside real ones.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let keeps = self.database.url.is_some() || self.files.data.is_some();
+        let takes = self.kafka.brokers.is_some() || keeps;
+        let faults = [
+            (
+                self.kafka.brokers.is_none() && keeps,
+                "the broker is in this process: what is on its topics ends with it, and stays PENDING in the database; \
+                 set kafka-brokers",
+            ),
+            (
+                self.smtp.url.is_none() && takes,
+                "the mail servers are in this process: mails reach nobody; set smtp-url",
+            ),
+            (
+                self.sms.url.is_none() && (takes || self.smtp.url.is_some()),
+                "the SMS gateway is in this process: what goes to it counts as SMS_SENT and reaches nobody; set sms-url",
+            ),
+        ];
+        faults.into_iter().filter_map(|(is_so, warning)| is_so.then_some(warning)).collect()
     }
 
     /// What is in use, embedded or where, in one line without user names and passwords.
@@ -143,11 +179,13 @@ impl Settings {
         };
         let keys = if self.keys.is_some() { "given" } else { "random" };
         let templates = self.files.templates.as_ref().map(|folder| folder.display());
+        let file = self.files.data.as_ref().map(|folder| format!("SQLite in {}", folder.display()));
+        let database = self.database.url.as_ref().map(ToString::to_string).or(file);
         format!(
             "Kafka: {}, database: {}, first mail server: {}, second: {second}, SMS gateway: {}, keys: {keys}, \
              templates: {}, guarantee: {}",
             at(self.kafka.brokers.as_ref()),
-            at(self.database.url.as_ref()),
+            at(database.as_ref()),
             at(self.smtp.url.as_ref()),
             at(self.sms.url.as_ref()),
             at(templates.as_ref()),

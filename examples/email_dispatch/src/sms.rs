@@ -222,6 +222,11 @@ impl SmsGateway {
     }
 }
 
+/// Whether this can be a gateway's address.
+pub(crate) fn check_address(url: &str) -> Result<(), BadSms> {
+    checked(url).map(drop)
+}
+
 fn checked(url: &str) -> Result<reqwest::Url, BadSms> {
     let url = reqwest::Url::parse(url).map_err(|_| BadSms::Url("it is no address"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -242,7 +247,7 @@ fn client(url: &reqwest::Url, token: Option<&SecretString>) -> Result<reqwest::C
         headers.insert(reqwest::header::AUTHORIZATION, bearer);
     }
     let client = web_client::for_url(url).default_headers(headers);
-    client.build().map_err(|error| BadSms::Client(error.without_url().to_string()))
+    client.build().map_err(|error| BadSms::Client(web_client::explain(error)))
 }
 
 /// What an attempt says about the gateway.

@@ -24,6 +24,7 @@ mod reply;
 mod server;
 mod settings;
 
+pub(crate) use self::server::check_authorities;
 pub use lettre::message::Mailbox;
 
 pub use self::{

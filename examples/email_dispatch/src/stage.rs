@@ -11,8 +11,9 @@ use crate::{
     delivery::{MailServers, Protection, Provider},
     demonstration::WELL,
     embedded::{self, Broker, MailServer},
-    kafka::{KafkaSettings, publisher::PublisherSettings},
-    service::{Parts, Rules},
+    kafka::KafkaSettings,
+    route::RetryRules,
+    service::{Parts, Rules, tell_of_stranded},
     settings::Settings,
     sms::{SmsGateway, SmsSettings},
     smtp::{SmtpAddress, SmtpServer, SmtpSettings},
@@ -64,11 +65,16 @@ pub async fn assemble(settings: &Settings) -> Result<(Parts<SmtpServer>, Embedde
         }
     };
     let webhook = settings.alerts.webhook.as_ref().map(|url| url.expose().parse()).transpose()?;
+    let sms = SmsSettings {
+        token: settings.sms.token.clone(),
+        time_limit: settings.sms.time_limit,
+        ..SmsSettings::new(sms_url)
+    };
     let parts = Parts {
         store,
         kafka,
         servers,
-        sms: SmsGateway::new(&SmsSettings { time_limit: settings.sms.time_limit, ..SmsSettings::new(sms_url) })?,
+        sms: SmsGateway::new(&sms)?,
         keys: settings.keys_or_random(),
         templates,
         sender: settings.smtp.sender.clone(),
@@ -78,6 +84,9 @@ pub async fn assemble(settings: &Settings) -> Result<(Parts<SmtpServer>, Embedde
         clock,
         rules: rules(settings),
     };
+    if embedded.broker.is_some() {
+        tell_of_stranded(&parts.store.outbox(), &parts.alerts).await?;
+    }
     Ok((parts, embedded))
 }
 
@@ -134,6 +143,7 @@ async fn mail_servers(settings: &Settings, embedded: &mut Embedded) -> Result<Ma
             command_timeout: smtp.command_timeout,
             final_dot_timeout: smtp.final_dot_timeout,
             mails_per_connection: smtp.mails_per_connection,
+            idle: smtp.idle,
             ca_file: smtp.ca_file.clone(),
             ..SmtpSettings::new(address)
         };
@@ -152,14 +162,8 @@ fn rules(settings: &Settings) -> Rules {
     Rules {
         limits: settings.requests.limits(),
         ledger: settings.database.ledger(),
-        retry: settings.again.rules(),
-        publisher: PublisherSettings {
-            batch: settings.publisher.batch,
-            window: settings.publisher.breaker_window,
-            open: settings.publisher.breaker_open,
-            slow: settings.publisher.breaker_slow,
-            ..PublisherSettings::default()
-        },
+        retry: RetryRules { doubt: settings.database.lease, ..settings.again.rules() },
+        publisher: settings.publisher.settings(),
         in_flight: settings.consumer.in_flight,
         buffered: settings.consumer.buffered,
         weights: [weights.high, weights.normal, weights.low],

@@ -125,26 +125,42 @@ impl Templates {
     /// Subject and body without a text made from HTML, which takes most of the time: to see whether a request
     /// [renders](Self::render).
     pub(crate) fn fill(&self, request: &EmailRequest) -> Result<Rendered, TemplateError> {
+        let (text, html) = self.body(request)?;
+        Ok(Rendered { subject: self.subject(request)?, text, html })
+    }
+
+    /// The subject alone.
+    pub(crate) fn subject(&self, request: &EmailRequest) -> Result<String, TemplateError> {
+        subject(match &request.template {
+            None => request.subject.clone(),
+            Some(_) if !request.subject.is_empty() => self.own_subject(&request.subject, &request.variables)?,
+            Some(name) => {
+                self.bodies(name)?;
+                self.file(&format!("{name}/subject.txt"), &Value::from(Serde(&request.variables)))?
+            }
+        })
+    }
+
+    /// The body alone, as text and as HTML.
+    pub(crate) fn body(&self, request: &EmailRequest) -> Result<(Option<String>, Option<String>), TemplateError> {
         let Some(name) = &request.template else {
             let content = request.content.clone();
-            let (text, html) = match request.content_type {
+            return Ok(match request.content_type {
                 ContentType::Text => (content, None),
                 ContentType::Html => (None, content),
-            };
-            return Ok(Rendered { subject: subject(request.subject.clone())?, text, html });
+            });
         };
-        let bodies = self.0.templates.get(name).ok_or_else(|| TemplateError::Unknown {
-            name: name.clone(),
-            known: self.names().collect::<Vec<_>>().join(", "),
-        })?;
+        let bodies = self.bodies(name)?;
         let variables = Value::from(Serde(&request.variables));
         let body = |file: &Option<String>| file.as_deref().map(|file| self.file(file, &variables)).transpose();
-        let made = if request.subject.is_empty() {
-            self.file(&format!("{name}/subject.txt"), &variables)?
-        } else {
-            self.own_subject(&request.subject, &request.variables)?
-        };
-        Ok(Rendered { subject: subject(made)?, text: body(&bodies.text)?, html: body(&bodies.html)? })
+        Ok((body(&bodies.text)?, body(&bodies.html)?))
+    }
+
+    fn bodies(&self, name: &str) -> Result<&Bodies, TemplateError> {
+        self.0.templates.get(name).ok_or_else(|| TemplateError::Unknown {
+            name: name.to_owned(),
+            known: self.names().collect::<Vec<_>>().join(", "),
+        })
     }
 
     fn file(&self, name: &str, variables: &Value) -> Result<String, TemplateError> {

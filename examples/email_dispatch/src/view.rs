@@ -20,7 +20,7 @@ use tokio::time::{self, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::panel::Moment;
-use crate::counters::Counters;
+use crate::{counters::Counters, settings::View as Drawn};
 
 /// How often to look.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,18 +39,19 @@ pub struct View {
 
 impl View {
     /// Shows it on stderr, which leaves stdout to results. `total` is the number of requests that are to be done, if
-    /// that is known. A breaker named like another with more behind it, as `primary-smtp-marketing`, is shown beside it.
+    /// that is known. `drawn` says whether it is drawn where there is a terminal, always, or never. A breaker named like another with more behind it, as `primary-smtp-marketing`, is shown beside it.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn start(counters: Counters, breakers: Vec<CircuitBreaker>, total: Option<u64>) -> Self {
+    pub fn start(drawn: Drawn, counters: Counters, breakers: Vec<CircuitBreaker>, total: Option<u64>) -> Self {
         let terminal = Term::stderr();
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if !terminal.is_term() || is_dumb {
+        if !is_drawn(drawn, terminal.is_term() && !is_dumb) {
             return Self::plain(counters, breakers, total, io::stderr());
         }
-        let target = ProgressDrawTarget::term(terminal, 10);
+        // A target that is told to be a terminal draws even where there is none.
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal), 10);
         let bar = ProgressBar::with_draw_target(total, target).with_style(style(total.is_some()));
         Self::on(Screen::Terminal(bar), counters, breakers, total)
     }
@@ -237,6 +238,14 @@ fn draw(bar: &ProgressBar, moment: &Moment) {
     bar.tick();
 }
 
+fn is_drawn(drawn: Drawn, is_terminal: bool) -> bool {
+    match drawn {
+        Drawn::Auto => is_terminal,
+        Drawn::On => true,
+        Drawn::Off => false,
+    }
+}
+
 /// Takes the rate over the last while.
 #[derive(Default)]
 struct RateMeter(VecDeque<(Duration, u64)>);
@@ -268,6 +277,12 @@ mod tests {
         }
         assert!((rate - 100.0).abs() < 1e-6, "{rate}");
         assert!(meter.0.len() <= 22);
+    }
+
+    #[test]
+    fn it_is_drawn_in_a_terminal_unless_the_setting_says_otherwise() {
+        let drawn = [Drawn::Auto, Drawn::On, Drawn::Off].map(|drawn| [true, false].map(|is| is_drawn(drawn, is)));
+        assert_eq!(drawn, [[true, false], [true, true], [false, false]]);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! How this service asks others over HTTP.
 
+use std::error::Error;
+
 use reqwest::{Client, ClientBuilder, Url, redirect};
+
+use crate::personal::mask_text;
 
 /// A client for this address: TLS by ring; without redirects, which turn a `POST` into a `GET`; and past the proxies
 /// that the environment names if the address is this machine's own.
@@ -9,6 +13,20 @@ pub fn for_url(url: &Url) -> ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().redirect(redirect::Policy::none());
     if is_this_machine(url) { client.no_proxy() } else { client }
+}
+
+/// Why there was no answer, with all that is behind it, for the error alone says little. Masked, and without the address,
+/// whose path is often a secret.
+#[must_use]
+pub fn explain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    mask_text(&text)
 }
 
 fn is_this_machine(url: &Url) -> bool {

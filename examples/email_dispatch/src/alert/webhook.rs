@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Url};
 use resile::{
     CircuitBreaker, Error, IntervalFunction, InvalidConfig, Pipeline, Retry, circuit_breaker,
     retry::{self, RetryIf},
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Raised;
-use crate::personal::mask_text;
+use crate::web_client;
 
 const NAME: &str = "alert-webhook";
 /// How many alerts may wait to be posted. Further ones are only logged.
@@ -60,13 +60,8 @@ impl Webhook {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(BadWebhook::Scheme(url.scheme().to_owned()));
         }
-        // Somebody else may have chosen another provider, which does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .timeout(TIME_LIMIT)
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| BadWebhook::Client(chain(&error)))?;
+        let client = web_client::for_url(&url).timeout(TIME_LIMIT).build();
+        let client = client.map_err(|error| BadWebhook::Client(web_client::explain(error)))?;
         let retry = retry::Config::default()
             .max_attempts(3)
             .interval_function(IntervalFunction::exponential(Duration::from_millis(200), 2.0).randomized(0.5));
@@ -144,7 +139,7 @@ impl Task {
 
     async fn post(&self, raised: &Raised) -> Result<(), Unposted> {
         let answer = self.client.post(self.url.clone()).json(raised).send().await;
-        let status = answer.map_err(|error| Unposted::Unreachable(chain(&error.without_url())))?.status();
+        let status = answer.map_err(|error| Unposted::Unreachable(web_client::explain(error)))?.status();
         if status.is_success() { Ok(()) } else { Err(Unposted::Refused(status.as_u16())) }
     }
 }
@@ -163,15 +158,4 @@ fn is_worth_another_attempt(attempt: &Attempt) -> bool {
         Err(Error::Inner(Unposted::Refused(status))) => *status == 429 || *status >= 500,
         _ => false,
     }
-}
-
-/// An error and what is behind it: that of an HTTP client alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    mask_text(&text)
 }

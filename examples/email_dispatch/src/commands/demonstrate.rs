@@ -5,7 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{say, serve::app};
+use super::{
+    INTERRUPTED, say,
+    serve::{app, signalled},
+};
 use crate::{
     demonstration::{self, play},
     http,
@@ -17,7 +20,7 @@ use crate::{
 };
 
 /// Plays the demonstration, draws its time line and prints where every request went. The exit code is 0 only if the sums
-/// are right.
+/// are right. A signal ends it at once.
 ///
 /// # Errors
 /// What kept it from starting, or from its end.
@@ -36,17 +39,20 @@ pub async fn demonstrate(settings: Settings) -> Result<ExitCode, Failure> {
     let requests = settings.demonstration.requests as usize;
     let title = format!("{requests} mails through a bad minute");
     let recorder = Recorder::start(&title, counters.clone(), breakers.clone(), Duration::from_millis(200));
-    let view = View::start(counters, breakers, Some(requests as u64));
+    let view = View::start(settings.demonstration.view, counters, breakers, Some(requests as u64));
     view.note(&format!("while it runs: http://{address}/circuit-breaker and http://{address}/actuator/health"));
-    let played = play(service, &embedded, &kafka, requests, |elapsed, act| {
+    let playing = play(service, &embedded, &kafka, requests, |elapsed, act| {
         recorder.mark(act);
         view.note(&format!("{:5.1} s  {act}", elapsed.as_secs_f32()));
-    })
-    .await;
+    });
+    let played = tokio::select! {
+        played = playing => Some(played),
+        signal = signalled() => signal.map(|()| None)?,
+    };
     view.finish().await;
     stop.cancel();
     server.await?;
-    let account = played?;
+    let Some(account) = played.transpose()? else { return Ok(ExitCode::from(INTERRUPTED)) };
 
     let file = &settings.demonstration.svg;
     let drawn = recorder.finish().await.svg()?;

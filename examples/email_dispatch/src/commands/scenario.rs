@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use super::say;
+use super::{INTERRUPTED, say, serve::signalled};
 use crate::{
     demonstration,
     scenario::play,
@@ -14,7 +14,8 @@ use crate::{
 /// How long a step may take.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Plays the scenario. The exit code is 0 if all went as it should, or 10 and the number of the step that did not.
+/// Plays the scenario. The exit code is 0 if all went as it should, or 10 and the number of the step that did not. A
+/// signal ends it at once.
 ///
 /// # Errors
 /// What kept it from starting.
@@ -28,10 +29,13 @@ pub async fn scenario(settings: Settings) -> Result<ExitCode, Failure> {
         );
     };
     let service = Service::start(parts)?;
-    let played = play(&service, broker, BOUND, |step, seen| {
+    let playing = play(&service, broker, BOUND, |step, seen| {
         say(format_args!("{}  {:<68}  {seen}", step as u8, step.title()));
-    })
-    .await;
+    });
+    let played = tokio::select! {
+        played = playing => played,
+        signal = signalled() => return signal.map(|()| ExitCode::from(INTERRUPTED)),
+    };
     service.shut_down(settings.shutdown.time_limit).await;
     Ok(match played {
         Ok(()) => {

@@ -1,36 +1,56 @@
 //! `serve`: the service, until it is told to stop.
 
+use std::sync::Arc;
+
+use resile::circuit_breaker::State;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{self, App, Check, Health, HttpSettings},
-    service::Service,
+    counters,
+    http::{self, App, Check, Component, Condition, Health},
+    service::{Lanes, Service},
     settings::Settings,
     stage::{Embedded, Failure, assemble},
 };
 
-/// Runs the service until SIGINT or SIGTERM, and then lets what is under way finish or hands it back.
+/// Runs the service until SIGINT or SIGTERM, and then lets what is under way finish or hands it back. Meanwhile requests
+/// are still accepted, for the settings' notice at least, and readiness says OUT_OF_SERVICE. Another signal ends it at
+/// once.
 ///
 /// # Errors
 /// What kept it from starting.
 pub async fn serve(settings: Settings) -> Result<(), Failure> {
     tracing::info!("{}", settings.describe());
+    settings.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
+    counters::describe();
     let (parts, embedded) = assemble(&settings).await?;
     let listener = listen(&settings).await?;
     let service = Service::start(parts)?;
-    let stop = CancellationToken::new();
+    let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
     let address = listener.local_addr()?;
-    let server = tokio::spawn(http::serve(listener, app(&service, &settings, &stop), stop.clone()));
+    let server = tokio::spawn(http::serve(listener, app(&service, &settings, &leaving), stop.clone()));
     tracing::info!("accepting requests at http://{address}/emails");
     signalled().await?;
-    tracing::info!(limit = ?settings.shutdown.time_limit, "stopping: what is under way may finish");
-    stop.cancel();
-    server.await?;
-    service.shut_down(settings.shutdown.time_limit).await;
+    let (notice, limit) = (settings.shutdown.notice, settings.shutdown.time_limit);
+    tracing::info!(?notice, ?limit, "stopping: what is under way may finish; once more to stop at once");
+    leaving.cancel();
+    let stopping = async {
+        tokio::join!(tokio::time::sleep(notice), service.drain(limit));
+        stop.cancel();
+        server.await?;
+        service.shut_down(limit).await;
+        Ok(())
+    };
+    let stopped = tokio::select! {
+        stopped = stopping => stopped,
+        again = signalled() => again.and(Err("stopped at once: what was under way is taken up by others later".into())),
+    };
     drop::<Embedded>(embedded);
-    tracing::info!("stopped");
-    Ok(())
+    if stopped.is_ok() {
+        tracing::info!("stopped");
+    }
+    stopped
 }
 
 /// Listens where the settings say.
@@ -40,19 +60,48 @@ pub(super) async fn listen(settings: &Settings) -> Result<TcpListener, Failure> 
 }
 
 /// The service over HTTP.
-pub(super) fn app(service: &Service, settings: &Settings, stop: &CancellationToken) -> App {
+pub(super) fn app(service: &Service, settings: &Settings, leaving: &CancellationToken) -> App {
+    let checks = vec![Check::database(service.store().clone()), kafka(service)];
     App {
         door: service.door().clone(),
         ledger: service.ledger().clone(),
         breakers: service.breakers().to_vec(),
-        health: Health::new(vec![Check::database(service.store().clone())], stop.clone()),
-        settings: HttpSettings { limits: settings.requests.limits(), ..HttpSettings::default() },
+        health: Health::new(checks, leaving.clone()),
+        settings: settings.http_settings(),
         // The operations routes are merged here.
         extra: axum::Router::new(),
     }
 }
 
-async fn signalled() -> Result<(), Failure> {
+/// `kafka`: whether topics are read and the outbox is published.
+fn kafka(service: &Service) -> Check {
+    let (lanes, publisher) = (service.lanes(), Arc::new(service.publisher_breaker().clone()));
+    Check::new("kafka", move || {
+        std::future::ready(condition(&lanes, matches!(publisher.state(), State::Open | State::ForcedOpen)))
+    })
+}
+
+fn condition(lanes: &Lanes, publishing_fails: bool) -> Component {
+    let progress = lanes.progress();
+    if let Some(fault) = progress.iter().find_map(|lane| lane.fault.as_deref()) {
+        return Component::down(fault);
+    }
+    if progress.is_empty() {
+        return Component::down("no broker has answered yet: requests wait in the outbox");
+    }
+    if publishing_fails {
+        return Component::down("the breaker kafka-publisher is open: requests wait in the outbox");
+    }
+    let sum = |of: fn(&crate::kafka::consumer::Progress) -> u64| progress.iter().map(of).sum::<u64>();
+    Component::new(Condition::Up)
+        .with("partitions", sum(|lane| lane.partitions as u64))
+        .with("inHand", sum(|lane| lane.in_hand as u64))
+        .with("uncommitted", sum(|lane| lane.uncommitted))
+        .with("lost", sum(|lane| lane.lost))
+}
+
+/// Waits for SIGINT, which Ctrl-C sends, or SIGTERM.
+pub(super) async fn signalled() -> Result<(), Failure> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

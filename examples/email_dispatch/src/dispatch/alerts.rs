@@ -25,3 +25,15 @@ pub(crate) fn backup_failed(error: &impl fmt::Display) -> Alert {
     Alert::new(Severity::Warning, "backup-failed", "requests of priority HIGH that fail have no copy in a file")
         .detail("error", error)
 }
+
+/// The broker forgot records before they were read, and nothing more happens to their requests.
+pub(crate) fn records_lost(records: u64) -> Alert {
+    Alert::new(Severity::Critical, "records-lost", "the broker forgot records before they were read: see `status`")
+        .detail("records", records)
+}
+
+/// The records of requests were in an embedded broker that is gone.
+pub(crate) fn stranded(requests: u64) -> Alert {
+    let summary = "requests wait for records that were in an embedded broker, which is gone: see `status`";
+    Alert::new(Severity::Critical, "stranded", summary).detail("requests", requests)
+}

@@ -8,7 +8,7 @@ use crate::{
     record::{Delivery, dead_letter},
     request::{Faults, Kind, Priority},
     smtp::Transport,
-    store::{Claimed, Facts, Finish, Status, StoreError},
+    store::{Claimed, Facts, Finish, StoreError},
 };
 
 impl<T: Transport> Dispatcher<T> {
@@ -47,15 +47,20 @@ impl<T: Transport> Dispatcher<T> {
             self.outbox.put(&letter).await?;
             return Ok(Look::Done);
         };
-        // It may be one that was accepted, and whose row waits for it: under a key, say, that has been taken away since.
+        // One that was accepted has a row that waits for it: under a key, say, that has been taken away since. One that was
+        // not may come again, put right.
+        if self.ledger.find(id).await?.is_none() {
+            self.outbox.put(&letter).await?;
+            return Ok(Look::Done);
+        }
         let facts = Facts { kind: Kind::Notification, priority: Priority::Normal };
-        match self.ledger.claim(id, facts).await? {
+        match self.ledger.claim(id, facts, delivery.headers.failed_attempts()).await? {
             Claimed::Yes(claim) => {
                 let finish = Finish::Failed { reason: explanation.to_owned() };
                 let _ = self.ledger.finish(&claim, finish, letter).await?; // fenced: another has seen to it
             }
             Claimed::Held { until_ms } => return Ok(self.held(until_ms)),
-            Claimed::Over(Status::Failed) => {} // by this very record, before it could be committed
+            Claimed::Superseded => {} // another has seen to it
             Claimed::Over(_) => self.outbox.put(&letter).await?,
         }
         Ok(Look::Done)

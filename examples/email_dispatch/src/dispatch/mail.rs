@@ -5,19 +5,16 @@ use std::time::Duration;
 use resile::Rejected;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, LONGEST_LOOK, Look, Turn, alerts, json, pause};
+use super::{Dispatcher, LONGEST_LOOK, Look, SOON, Turn, alerts, hold::Hold, json, pause};
 use crate::{
     delivery::Undelivered,
     kafka::consumer::Handled,
     record::{Delivery, again, dead_letter, sms},
-    request::{EmailRequest, Opened, Priority},
+    request::{EmailRequest, Opened},
     route::{self, Route, Trouble},
     smtp::{Fault, Handover, Mail, SendError, Transport, compose},
-    store::{Claim, Finish, Guarantee, Ledger, Written},
+    store::{Claim, Finish, Guarantee, Written},
 };
-
-/// How soon to ask again when no server may be asked and none says when.
-const SOON: Duration = Duration::from_millis(200);
 
 impl<T: Transport> Dispatcher<T> {
     /// A request's mail, or why there is none.
@@ -37,11 +34,11 @@ impl<T: Transport> Dispatcher<T> {
         mail: &Result<Mail, String>,
         stop: &CancellationToken,
     ) -> Handled {
-        let mut held_until_ms = None;
+        let mut hold = Hold::default();
         loop {
             let turn = self.slots.take(Turn::of(delivery.topic) as usize);
             let Some(slot) = stop.run_until_cancelled(turn).await else { return Handled::HandedBack };
-            let look = self.try_mail(delivery, request, mail, &mut held_until_ms).await;
+            let look = self.try_mail(delivery, request, mail, &mut hold).await;
             drop(slot);
             match look {
                 Look::Done => return Handled::Done,
@@ -59,36 +56,41 @@ impl<T: Transport> Dispatcher<T> {
         delivery: &Delivery,
         request: &EmailRequest,
         mail: &Result<Mail, String>,
-        held_until_ms: &mut Option<i64>,
+        hold: &mut Hold,
     ) -> Look {
-        let now_ms = self.clock.now_ms();
-        let is_held_too_long =
-            |until_ms: &mut Option<i64>| now_ms >= *until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
-        // A claim is two transactions: not for a mail that no server would be asked to take.
-        if !self.servers.may_be_asked(request.kind) && !is_held_too_long(held_until_ms) {
-            return Look::After(SOON);
+        let mut is_held_too_long = false;
+        if self.servers.may_be_asked(request.kind) {
+            hold.ends();
+        } else {
+            is_held_too_long = hold.goes_on(self.clock.now_ms(), self.hold);
+            // A claim is two transactions: not for a mail that no server would be asked to take.
+            if !is_held_too_long {
+                return Look::After(SOON);
+            }
         }
-        let claim = match self.claim(request).await {
+        let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
         let mail = match mail {
+            Ok(_) if is_held_too_long => {
+                let why = format!("no mail server could be asked for {:?}", self.hold);
+                return self.failed(delivery, request, &claim, Trouble::HeldTooLong(why)).await;
+            }
             Ok(mail) => mail,
             Err(why) => return self.failed(delivery, request, &claim, Trouble::Unsendable(why.clone())).await,
         };
-        let handover = LedgerHandover { ledger: &self.ledger, claim: &claim };
+        let handover = LedgerHandover { dispatcher: self, claim: &claim };
         match self.servers.send(mail, request.kind, &handover).await {
             Ok(provider) => self.sent(request, &claim, provider).await,
-            Err(Undelivered::Refused(refusal)) => {
-                if is_held_too_long(held_until_ms) {
-                    let trouble = Trouble::HeldTooLong(refusal.to_string());
-                    return self.failed(delivery, request, &claim, trouble).await;
-                }
-                self.hold_back(&claim, &refusal).await
-            }
+            Err(Undelivered::Refused(refusal)) => self.hold_back(&claim, &refusal).await,
             Err(Undelivered::Failed(error)) => match error.fault {
                 Fault::Fenced => Look::After(Duration::ZERO),
-                Fault::Store => self.release(&claim, super::DATABASE_PAUSE).await,
+                Fault::Store => {
+                    // It may be the answer alone that was lost, and the row in doubt.
+                    handover.take_back().await;
+                    self.release(&claim, super::DATABASE_PAUSE).await
+                }
                 Fault::Unknown if self.guarantee == Guarantee::AtMostOnce => self.unknown(request, &claim, error).await,
                 _ => self.failed(delivery, request, &claim, Trouble::Mail(error)).await,
             },
@@ -138,21 +140,14 @@ impl<T: Transport> Dispatcher<T> {
                 let record = again(delivery, *topic, claim.attempts, not_before_ms);
                 (Finish::Again { reason: reason.clone() }, vec![record])
             }
-            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery)]),
+            Route::Sms => (Finish::Again { reason: reason.clone() }, vec![sms(delivery, claim.attempts)]),
             Route::DeadLetter => {
                 let record = dead_letter(delivery, trouble.name(), &reason);
                 (Finish::Failed { reason: reason.clone() }, vec![record])
             }
             Route::GiveUp => (Finish::Failed { reason: reason.clone() }, Vec::new()),
         };
-        if request.priority == Priority::High {
-            // Before the row is written: a copy too many does no harm, and it says nothing that the row does not.
-            if let Err(error) = self.backups.save(request, &reason, self.clock.now_ms()).await {
-                tracing::error!(id = %request.id, %error, "no backup of a request of priority HIGH");
-                self.alerts.raise(alerts::backup_failed(&error));
-            }
-            self.alerts.raise(alerts::high_priority_failed(request.id, trouble.name(), &reason));
-        }
+        self.tell_of(request, trouble.name(), &reason).await;
         let finish = || self.ledger.finish(claim, finish.clone(), records.clone());
         if self.write(request.id, finish).await == Written::Yes {
             tracing::info!(id = %request.id, attempts = claim.attempts, %reason, ?route, "not sent");
@@ -164,14 +159,14 @@ impl<T: Transport> Dispatcher<T> {
 }
 
 /// Writes down that a mail is handed over, so that a crash leaves the right mistake.
-struct LedgerHandover<'a> {
-    ledger: &'a Ledger,
+struct LedgerHandover<'a, T> {
+    dispatcher: &'a Dispatcher<T>,
     claim: &'a Claim,
 }
 
-impl Handover for LedgerHandover<'_> {
+impl<T: Transport> Handover for LedgerHandover<'_, T> {
     async fn hand_over(&self) -> Result<(), Fault> {
-        match self.ledger.hand_over(self.claim).await {
+        match self.dispatcher.ledger.hand_over(self.claim).await {
             Ok(Written::Yes) => Ok(()),
             Ok(Written::Fenced) => Err(Fault::Fenced),
             Err(error) => {
@@ -182,9 +177,7 @@ impl Handover for LedgerHandover<'_> {
     }
 
     async fn take_back(&self) {
-        // Left in doubt the row is still this claim's, and what follows is written over it.
-        if let Err(error) = self.ledger.take_back(self.claim).await {
-            tracing::warn!(id = %self.claim.id, %error, "in doubt until the next word of it is written");
-        }
+        let Self { dispatcher, claim } = self;
+        let _ = dispatcher.write(claim.id, || dispatcher.ledger.take_back(claim)).await; // fenced: another sees to it
     }
 }

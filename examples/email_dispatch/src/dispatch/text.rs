@@ -3,11 +3,9 @@
 //! The gateway knows each request by its id and sends it once, however often it is asked, so here a doubt is dispelled
 //! by asking again.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, LONGEST_LOOK, Look, pause};
+use super::{Dispatcher, LONGEST_LOOK, Look, SOON, hold::Hold, pause};
 use crate::{
     kafka::consumer::Handled,
     personal::Phone,
@@ -25,9 +23,9 @@ impl<T: Transport> Dispatcher<T> {
             let text = sms::text_of(&rendered.subject, rendered.text.as_deref().unwrap_or_default());
             (phone, text)
         });
-        let mut held_until_ms = None;
+        let mut hold = Hold::default();
         loop {
-            match self.try_text(delivery, &request, sms.as_ref(), &mut held_until_ms).await {
+            match self.try_text(delivery, &request, sms.as_ref(), &mut hold).await {
                 Look::Done => return Handled::Done,
                 Look::After(wait) => {
                     if !pause(wait, stop).await {
@@ -43,9 +41,18 @@ impl<T: Transport> Dispatcher<T> {
         delivery: &Delivery,
         request: &EmailRequest,
         sms: Option<&(Phone, String)>,
-        held_until_ms: &mut Option<i64>,
+        hold: &mut Hold,
     ) -> Look {
-        let claim = match self.claim(request).await {
+        let mut is_held_too_long = false;
+        if self.sms.breaker().is_call_permitted() {
+            hold.ends();
+        } else {
+            is_held_too_long = hold.goes_on(self.clock.now_ms(), self.hold);
+            if !is_held_too_long {
+                return Look::After(SOON);
+            }
+        }
+        let claim = match self.claim(delivery, request).await {
             Ok(claim) => claim,
             Err(look) => return look,
         };
@@ -53,6 +60,10 @@ impl<T: Transport> Dispatcher<T> {
             let why = "there is no phone number to send an SMS to".to_owned();
             return self.give_up(delivery, request, &claim, "unsendable", why).await;
         };
+        if is_held_too_long {
+            let why = format!("the SMS gateway could not be asked for {:?}", self.hold);
+            return self.give_up(delivery, request, &claim, "held_too_long", why).await;
+        }
         match self.sms.send(request.id, phone, text).await {
             Ok(()) => {
                 if self.write(request.id, || self.ledger.finish(&claim, Finish::SmsSent, Vec::new())).await
@@ -63,12 +74,8 @@ impl<T: Transport> Dispatcher<T> {
                 Look::Done
             }
             Err(SmsError::Refused(refusal)) => {
-                let limit = *held_until_ms.get_or_insert_with(|| self.clock.in_ms(self.hold));
-                if self.clock.now_ms() >= limit {
-                    return self.give_up(delivery, request, &claim, "held_too_long", refusal.to_string()).await;
-                }
-                let wait = refusal.retry_after().unwrap_or(Duration::from_millis(200));
-                self.release(&claim, wait.clamp(Duration::from_millis(50), LONGEST_LOOK)).await
+                let wait = refusal.retry_after().unwrap_or(SOON);
+                self.release(&claim, wait.clamp(SOON / 4, LONGEST_LOOK)).await
             }
             Err(error) => self.give_up(delivery, request, &claim, "sms_gateway", error.to_string()).await,
         }
@@ -82,6 +89,7 @@ impl<T: Transport> Dispatcher<T> {
         reason: &'static str,
         explanation: String,
     ) -> Look {
+        self.tell_of(request, reason, &explanation).await;
         let records = vec![dead_letter(delivery, reason, &explanation)];
         let finish = || self.ledger.finish(claim, Finish::Failed { reason: explanation.clone() }, records.clone());
         if self.write(request.id, finish).await == Written::Yes {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rdkafka::{
     ClientConfig,
     mocking::MockCluster,
-    producer::{BaseProducer, DefaultProducerContext, Producer},
+    producer::{BaseProducer, Producer},
 };
 
 use crate::{
-    kafka::{KafkaFault, KafkaSettings},
+    kafka::{Complaints, KafkaFault, KafkaSettings},
     record::Topic,
 };
 
@@ -21,9 +21,13 @@ const BROKERS: i32 = 1;
 /// It keeps at most 5 MiB and 100,000 batches a partition and forgets the oldest without a word, does not notice a
 /// record that an idempotent producer sends twice, and has no transactions: all of which a service that claims each
 /// request before it works on it can live with, but for the first, which its consumer reports.
+///
+/// It is made for tests, and ends the process it is in when a client of a group confuses it: one that comes back over a
+/// new connection while an answer is still due on the old one, or whose session ended without its knowing, for names of
+/// members are given twice. Clients that wait for longer than a rebalance takes, and hear of their group in time, do not.
 pub struct Broker {
     /// The cluster belongs to it.
-    producer: BaseProducer,
+    producer: BaseProducer<Complaints>,
 }
 
 impl Broker {
@@ -32,11 +36,12 @@ impl Broker {
     /// # Errors
     /// When it cannot be started.
     pub fn start(settings: &KafkaSettings) -> Result<Self, KafkaFault> {
-        let producer: BaseProducer =
-            ClientConfig::new().set("test.mock.num.brokers", BROKERS.to_string()).create().map_err(failed)?;
+        let producer: BaseProducer<Complaints> = ClientConfig::new()
+            .set("test.mock.num.brokers", BROKERS.to_string())
+            .create_with_context(Complaints::of("embedded-broker"))?;
         let broker = Self { producer };
         for topic in Topic::ALL {
-            broker.cluster()?.create_topic(&settings.topic_name(topic), settings.partitions, 1).map_err(failed)?;
+            broker.cluster()?.create_topic(&settings.topic_name(topic), settings.partitions, 1)?;
         }
         Ok(broker)
     }
@@ -75,13 +80,13 @@ impl Broker {
 
     fn each(
         &self,
-        act: impl Fn(&MockCluster<'_, DefaultProducerContext>, i32) -> rdkafka::error::KafkaResult<()>,
+        act: impl Fn(&MockCluster<'_, Complaints>, i32) -> rdkafka::error::KafkaResult<()>,
     ) -> Result<(), KafkaFault> {
         let cluster = self.cluster()?;
-        (1..=BROKERS).try_for_each(|broker| act(&cluster, broker)).map_err(failed)
+        Ok((1..=BROKERS).try_for_each(|broker| act(&cluster, broker))?)
     }
 
-    fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, KafkaFault> {
+    fn cluster(&self) -> Result<MockCluster<'_, Complaints>, KafkaFault> {
         self.producer.client().mock_cluster().ok_or_else(|| KafkaFault::Failed("no embedded cluster".to_owned()))
     }
 }
@@ -90,9 +95,4 @@ impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Broker")
     }
-}
-
-#[allow(clippy::needless_pass_by_value)] // as map_err gives it
-fn failed(error: rdkafka::error::KafkaError) -> KafkaFault {
-    KafkaFault::Failed(error.to_string())
 }

@@ -105,6 +105,7 @@ struct Shared {
 #[derive(Default)]
 struct Taken {
     message_ids: HashMap<String, u32>,
+    unanswered: HashMap<String, u32>,
     last: VecDeque<TakenMail>,
 }
 
@@ -226,6 +227,13 @@ impl MailServer {
         doubles
     }
 
+    /// Every `Message-ID` of which a fault left the answer to the message out, taken or not, and how often. Of these
+    /// mails nobody else can know whether they were taken.
+    #[must_use]
+    pub fn unanswered(&self) -> HashMap<String, u32> {
+        lock(&self.0.shared.taken).unanswered.clone()
+    }
+
     /// The last mails that it has taken, as many as it [keeps](MailServerOptions::keep), the oldest first.
     #[must_use]
     pub fn last_mails(&self) -> Vec<TakenMail> {
@@ -267,6 +275,12 @@ impl Shared {
             taken.last.push_back(mail);
         }
         self.accepted.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn count_unanswered(&self, message: &[u8]) {
+        if let Some(id) = message_id(message) {
+            *lock(&self.taken).unanswered.entry(id).or_default() += 1;
+        }
     }
 
     fn count_rejection(&self, code: u16) {

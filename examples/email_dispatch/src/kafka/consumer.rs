@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::{context::Context, poll::Poll, shared::Shared};
-use super::{KafkaFault, KafkaSettings};
+use super::{KafkaFault, KafkaSettings, fault::explain};
 use crate::record::{Delivery, Topic};
 
 /// How long the last commit and the farewell to the group may take, after everything in hand is finished or given up.
@@ -37,7 +37,8 @@ pub struct Lane {
     pub name: &'static str,
     /// What is read.
     pub topics: Vec<Topic>,
-    /// The most records read and not finished, `>= 1`. Each takes about 2 kB beside its payload.
+    /// The most records read and not finished, `>= 1`; one of more than 32 KiB counts as several. Each takes about 2 kB
+    /// beside its payload.
     pub buffered: usize,
 }
 
@@ -113,9 +114,9 @@ impl Consumer {
         let consumer: BaseConsumer<Context> = settings
             .consumer(lane.name, lane.buffered)
             .create_with_context(Context::new(Arc::clone(&shared)))
-            .map_err(|error| fault(error.to_string()))?;
+            .map_err(|error| fault(explain(&error)))?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(|error| fault(error.to_string()))?;
+        consumer.subscribe(&names).map_err(|error| fault(explain(&error)))?;
         let consumer = Arc::new(consumer);
         let thread = |name: &str| std::thread::Builder::new().name(format!("kafka-{name}-{}", lane.name));
         let (committing, weak) = (Arc::clone(&shared), Arc::downgrade(&consumer));

@@ -7,16 +7,15 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::Headers as _,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{KafkaFault, KafkaSettings};
+use super::{Complaints, KafkaFault, KafkaSettings, fault::explain, message::delivery};
 use crate::{
     personal::mask_text,
-    record::{Delivery, Headers, Record, Topic, afresh, header},
+    record::{Delivery, Record, Topic, afresh, header},
     request::EmailRequest,
     store::{Accepted, Facts, Intake, Ledger, Outbox, Status, StoreError},
 };
@@ -110,8 +109,8 @@ pub async fn read(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadL
 
 fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLetter>, KafkaFault> {
     let unreachable = |reason: String| KafkaFault::Unreachable { brokers: settings.brokers.clone(), reason };
-    let unanswered = |error: KafkaError| unreachable(error.to_string());
-    let failed = |error: KafkaError| KafkaFault::Failed(error.to_string());
+    let unanswered = |error: KafkaError| unreachable(explain(&error));
+    let failed = KafkaFault::from;
     let topic = settings.topic_name(Topic::DeadLetter);
     let patience = settings.message_timeout;
 
@@ -122,7 +121,8 @@ fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLe
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", settings.fetch_wait.as_millis().to_string());
-    let consumer: BaseConsumer = settings.with_properties(config).create().map_err(failed)?;
+    let consumer: BaseConsumer<Complaints> =
+        settings.with_properties(config).create_with_context(Complaints::of("dead-letters"))?;
 
     let metadata = consumer.fetch_metadata(Some(&topic), patience).map_err(unanswered)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
@@ -153,7 +153,7 @@ fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLe
                 if offset + 1 >= end {
                     ends.remove(&partition);
                 }
-                let letter = DeadLetter::new(delivery(&message), message.timestamp().to_millis());
+                let letter = DeadLetter::new(delivery(Topic::DeadLetter, &message), message.timestamp().to_millis());
                 if offset < end && wanted.includes(&letter) {
                     found.push(letter);
                 }
@@ -163,7 +163,7 @@ fn read_blocking(settings: &KafkaSettings, wanted: &Wanted) -> Result<Vec<DeadLe
                 last_heard = Instant::now();
                 ends.remove(&partition);
             }
-            Some(Err(error)) if last_heard.elapsed() >= patience => return Err(unreachable(error.to_string())),
+            Some(Err(error)) if last_heard.elapsed() >= patience => return Err(unanswered(error)),
             Some(Err(_)) => {}
             None if last_heard.elapsed() >= patience => return Err(unreachable("no more answers".to_owned())),
             None => {}
@@ -177,18 +177,6 @@ impl Wanted {
     fn includes(&self, letter: &DeadLetter) -> bool {
         let of_these = self.ids.is_empty() || letter.id.is_some_and(|id| self.ids.contains(&id));
         of_these && self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
-    }
-}
-
-fn delivery(message: &impl Message) -> Delivery {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    Delivery {
-        topic: Topic::DeadLetter,
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key().map(<[u8]>::to_vec),
-        payload: message.payload().map(<[u8]>::to_vec),
-        headers: Headers(headers.map(|one| (one.key.to_owned(), one.value.unwrap_or_default().to_vec())).collect()),
     }
 }
 

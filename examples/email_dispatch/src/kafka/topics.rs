@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult},
-    client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
     metadata::MetadataTopic,
 };
 use tokio::time::Instant;
 
-use super::{KafkaFault, KafkaSettings};
+use super::{Complaints, KafkaFault, KafkaSettings, fault::explain};
 use crate::record::Topic;
 
 /// How often it is asked whether new topics can be used.
@@ -24,15 +23,15 @@ const LOOK: Duration = Duration::from_millis(100);
 /// [`KafkaFault::Unreachable`] when no broker answers within `message_timeout`; [`KafkaFault::Failed`] when the cluster
 /// refuses.
 pub async fn make_topics(settings: &KafkaSettings) -> Result<(), KafkaFault> {
-    let admin: AdminClient<DefaultClientContext> =
-        settings.with_properties(settings.client()).create().map_err(|error| KafkaFault::Failed(error.to_string()))?;
+    let admin: AdminClient<Complaints> =
+        settings.with_properties(settings.client()).create_with_context(Complaints::of("topics"))?;
     let cluster = Cluster { settings: settings.clone(), admin: Arc::new(admin) };
     cluster.make().await
 }
 
 struct Cluster {
     settings: KafkaSettings,
-    admin: Arc<AdminClient<DefaultClientContext>>,
+    admin: Arc<AdminClient<Complaints>>,
 }
 
 impl Cluster {
@@ -116,8 +115,8 @@ impl Cluster {
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve,
-            ) => KafkaFault::Unreachable { brokers: self.settings.brokers.clone(), reason: error.to_string() },
-            _ => KafkaFault::Failed(error.to_string()),
+            ) => KafkaFault::Unreachable { brokers: self.settings.brokers.clone(), reason: explain(error) },
+            _ => KafkaFault::Failed(explain(error)),
         }
     }
 }

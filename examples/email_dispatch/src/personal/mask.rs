@@ -17,6 +17,11 @@ pub fn mask_text(text: &str) -> String {
             phones(&before[..before.len() - local.len()], &mut masked);
             masked.push_str(&address(local, domain));
             rest = &after[domain.len()..];
+            // Where one @ follows upon another nobody can say which of the parts is a domain.
+            while let Some(further) = rest.strip_prefix('@').map(domain_part).filter(|part| !part.is_empty()) {
+                masked.push_str("@***");
+                rest = &rest[1 + further.len()..];
+            }
         }
     }
     phones(rest, &mut masked);

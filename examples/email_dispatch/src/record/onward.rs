@@ -61,11 +61,11 @@ pub fn again<'a>(
     record
 }
 
-/// To be sent by SMS, where attempts are counted anew.
+/// To be sent by SMS, after so many failed attempts.
 #[must_use]
-pub fn sms<'a>(found: impl Into<Found<'a>>) -> Record {
+pub fn sms<'a>(found: impl Into<Found<'a>>, failed_attempts: u32) -> Record {
     let mut record = follow(&found.into(), Topic::Sms);
-    record.headers.remove(header::ATTEMPTS);
+    record.headers.set_number(header::ATTEMPTS, i64::from(failed_attempts) + 1);
     record.headers.remove(header::NOT_BEFORE);
     record
 }

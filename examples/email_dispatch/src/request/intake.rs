@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Attachment, ContentType, EmailRequest, Kind, Priority};
 use crate::{
-    personal::{BASE64, Keys, Phone, Recipient, mask_text},
+    personal::{BASE64, Keys, Phone, Recipient, Unreadable, mask_text},
     template::{Rendered, TemplateError, Templates},
 };
 
@@ -69,6 +69,14 @@ pub struct Faults {
     pub id: Option<Uuid>,
     /// At least one.
     pub faults: Vec<Fault>,
+}
+
+impl Faults {
+    /// A worker panicked over a request that seemed valid.
+    pub(crate) fn of_a_panic(id: Uuid) -> Self {
+        let rule = "must not make a worker panic".to_owned();
+        Self { id: Some(id), faults: vec![Fault { field: "request".to_owned(), value: String::new(), rule }] }
+    }
 }
 
 impl fmt::Display for Faults {
@@ -192,6 +200,9 @@ impl Intake {
         if !to.contains('@') {
             return match self.keys.decrypt_address(to) {
                 Ok(recipient) => Some((to.trim().to_owned(), recipient)),
+                Err(Unreadable::NotBase64 | Unreadable::TooShort) if origin == Origin::Http => {
+                    found.fault("to", length_of(to), "must be an address, name@domain, or an encrypted one")
+                }
                 Err(error) => found.fault("to", length_of(to), error.to_string()),
             };
         }
@@ -219,41 +230,39 @@ impl Intake {
         }
     }
 
-    /// Content or template, rendered: better a fault here than in a worker.
+    /// Content or template, rendered: better a fault here than in a worker. What depends on something faulty is not
+    /// looked at, and everything else is.
     fn rendered(&self, request: &EmailRequest, found: &mut Found) -> Option<Rendered> {
-        let misused = match (&request.content, &request.template) {
-            (Some(_), Some(_)) => Some(("template", "must not be given beside content")),
-            (None, None) if found.has_fault("content") || found.has_fault("template") => None,
-            (None, None) => Some(("content", "must be given, or template")),
-            (Some(content), None) if content.trim().is_empty() => Some(("content", "must not be empty")),
-            (Some(_), None) if !request.variables.is_empty() => {
-                Some(("variables", "must not be given without a template"))
+        let has_template = request.template.is_some() || found.has_fault("template");
+        let has_content = request.content.is_some() || found.has_fault("content");
+        match (has_content, has_template) {
+            (true, true) => found.note("template", String::new(), "must not be given beside content"),
+            (false, false) => found.note("content", String::new(), "must be given, or template"),
+            (true, false) if !request.variables.is_empty() => {
+                found.note("variables", String::new(), "must not be given without a template");
             }
-            _ => None,
-        };
-        if let Some((field, rule)) = misused {
-            found.note(field, String::new(), rule);
+            _ => {}
         }
-        if ["subject", "template", "variables"].iter().any(|field| found.has_fault(field)) {
-            return None;
+        if request.content.as_ref().is_some_and(|content| content.trim().is_empty()) {
+            found.note("content", String::new(), "must not be empty");
         }
-        let error = match self.templates.fill(request) {
-            Ok(rendered) => return Some(rendered),
-            Err(error) => error,
+        if let Some(name) = &request.template
+            && !self.templates.names().any(|known| known == name)
+        {
+            let known = self.templates.names().collect::<Vec<_>>().join(", ");
+            found.note("template", shortened(name), format!("must be one of {known}"));
+        }
+        let takes_variables = request.template.is_some() && found.has_fault("variables");
+        let takes_template = request.subject.is_empty() && found.has_fault("template");
+        let subject = match found.has_fault("subject") || takes_variables || takes_template {
+            true => None,
+            false => found.filled(&request.subject, self.templates.subject(request)),
         };
-        let (field, value, rule) = match &error {
-            TemplateError::Unknown { name, known } => ("template", shortened(name), format!("must be one of {known}")),
-            TemplateError::SubjectSyntax => {
-                let rule = "may have variables like {{ name }} and nothing else of a template";
-                ("subject", String::new(), rule.to_owned())
-            }
-            TemplateError::Subject(rule) => ("subject", shortened(&request.subject), (*rule).to_owned()),
-            TemplateError::Failed { file, .. } if file == "subject" => {
-                ("subject", String::new(), format!("must render: {error}"))
-            }
-            _ => ("variables", String::new(), format!("must fill the template: {error}")),
-        };
-        found.fault(field, value, rule)
+        let (text, html) = match ["content", "template", "variables"].iter().any(|field| found.has_fault(field)) {
+            true => None,
+            false => found.filled(&request.subject, self.templates.body(request)),
+        }?;
+        Some(Rendered { subject: subject?, text, html })
     }
 }
 
@@ -293,6 +302,26 @@ impl Found {
     fn fault<T>(&mut self, field: &str, value: String, rule: impl Into<String>) -> Option<T> {
         self.note(field, value, rule);
         None
+    }
+
+    /// What a template has made, or the fault that kept it from that.
+    fn filled<T>(&mut self, subject: &str, made: Result<T, TemplateError>) -> Option<T> {
+        let error = match made {
+            Ok(made) => return Some(made),
+            Err(error) => error,
+        };
+        match &error {
+            TemplateError::SubjectSyntax => self.fault(
+                "subject",
+                String::new(),
+                "may have variables like {{ name }} and nothing else of a template",
+            ),
+            TemplateError::Subject(rule) => self.fault("subject", shortened(subject), *rule),
+            TemplateError::Failed { file, .. } if file == "subject" => {
+                self.fault("subject", String::new(), format!("must render: {error}"))
+            }
+            _ => self.fault("variables", String::new(), format!("must fill the template: {error}")),
+        }
     }
 
     fn has_fault(&self, field: &str) -> bool {
@@ -382,32 +411,38 @@ impl Found {
             }
         };
         if attachments.len() > most {
-            let rule = format!("must be at most {most}");
-            return self.fault("attachments", attachments.len().to_string(), rule).unwrap_or_default();
+            self.note("attachments", attachments.len().to_string(), format!("must be at most {most}"));
         }
-        let read = |(index, value)| self.attachment(&format!("attachments[{index}]"), value);
-        attachments.into_iter().enumerate().filter_map(read).collect()
+        // No more, or a small request could have a hundred thousand faults.
+        let looked_at = attachments.into_iter().take(most).enumerate();
+        looked_at.filter_map(|(index, value)| self.attachment(&format!("attachments[{index}]"), value)).collect()
     }
 
     fn attachment(&mut self, field: &str, value: Value) -> Option<Attachment> {
-        let attachment: Attachment = match serde_json::from_value(value) {
-            Ok(attachment) => attachment,
-            Err(_) => return self.fault(field, String::new(), "must have name, type and data, all text"),
+        let mut parts = match value {
+            Value::Object(parts) => parts,
+            other => return self.fault(field, shown(&other), "must be an object with name, type and data"),
         };
-        let Attachment { name, media_type, data } = &attachment;
-        if name.is_empty() || name.chars().count() > 120 || name.chars().any(|c| c.is_control() || "/\\".contains(c)) {
-            let rule = "must be a file name of at most 120 characters, without / and \\";
-            self.note(format!("{field}.name"), shortened(name), rule);
-        }
-        if !is_media_type(media_type) {
-            let rule = "must be a media type like application/pdf";
-            self.note(format!("{field}.type"), shortened(media_type), rule);
-        }
-        if BASE64.decode(data).is_err() {
-            self.note(format!("{field}.data"), length_of(data), "must be base64");
-        }
-        Some(attachment)
+        let mut part = |name: &str, fits: &dyn Fn(&str) -> bool, shown_as: fn(&str) -> String, rule: &str| {
+            let field = format!("{field}.{name}");
+            match parts.remove(name) {
+                Some(Value::String(text)) if fits(&text) => Some(text),
+                Some(Value::String(text)) => self.fault(&field, shown_as(&text), rule),
+                None | Some(Value::Null) => self.fault(&field, String::new(), "must be given"),
+                Some(other) => self.fault(&field, shown(&other), "must be text"),
+            }
+        };
+        let rule = "must be a file name of at most 120 characters, without / and \\";
+        let name = part("name", &is_file_name, shortened, rule);
+        let media_type = part("type", &is_media_type, shortened, "must be a media type like application/pdf");
+        let data = part("data", &|data| BASE64.decode(data).is_ok(), length_of, "must be base64");
+        Some(Attachment { name: name?, media_type: media_type?, data: data? })
     }
+}
+
+fn is_file_name(text: &str) -> bool {
+    let fits = !text.is_empty() && text.chars().count() <= 120;
+    fits && !text.chars().any(|c| c.is_control() || "/\\".contains(c))
 }
 
 /// `type/subtype` without parameters, both tokens of RFC 2045.

@@ -1,6 +1,6 @@
 //! The rules that settings keep, alone and together.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, path::Path, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
@@ -8,7 +8,12 @@ use super::{
     Settings,
     value::{Address, shown},
 };
-use crate::store::{Store, StoreError};
+use crate::{
+    kafka::KafkaSettings,
+    sms,
+    smtp::{self, SmtpAddress},
+    store::{Store, StoreError},
+};
 
 /// By how much the clocks of processes may differ.
 const CLOCKS: Duration = Duration::from_secs(10);
@@ -18,7 +23,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A setting by its name, its value unless that may be secret, and the rule it breaks.
-pub(super) type Broken = (&'static str, Option<String>, String);
+pub(crate) type Broken = (&'static str, Option<String>, String);
 
 impl Settings {
     /// Everything that is wrong, in the order of the settings.
@@ -59,13 +64,17 @@ impl Settings {
         for (name, time) in times {
             time.into_iter().for_each(|time| lasts(broken, name, time));
         }
-        if let Err(rule) = kafka.settings("") {
-            let file = kafka.properties.as_ref().map(|file| file.display().to_string());
-            broken.push(("kafka-properties", file, rule));
+        let before = broken.len();
+        match kafka.settings("127.0.0.1:1") {
+            Err(rule) => broken.push(("kafka-properties", kafka.properties.as_deref().map(display), rule)),
+            // It would trip over what has been named already.
+            Ok(settings) if before == 0 => self.check_librdkafka(&settings, broken),
+            Ok(_) => {}
         }
 
         let publisher = &self.publisher;
         within(broken, "publisher-batch", publisher.batch, 1, 100_000);
+        lasts(broken, "publisher-lease", publisher.lease);
         within(broken, "publisher-breaker-window", publisher.breaker_window, 1, 100_000);
         lasts(broken, "publisher-breaker-open", publisher.breaker_open);
         lasts(broken, "publisher-breaker-slow", publisher.breaker_slow);
@@ -85,6 +94,28 @@ impl Settings {
         require(broken, drain < LONGEST_SILENCE, "consumer-drain-time-limit", Some(shown(drain)), || {
             format!("must be less than {}, after which Kafka takes the process for dead", shown(LONGEST_SILENCE))
         });
+    }
+
+    /// What only librdkafka knows.
+    fn check_librdkafka(&self, settings: &KafkaSettings, broken: &mut Vec<Broken>) {
+        let ours = [
+            ("session.timeout.ms", "kafka-session-timeout"),
+            ("heartbeat.interval.ms", "kafka-session-timeout"),
+            ("fetch.wait.max.ms", "kafka-fetch-wait"),
+        ];
+        for mut rule in settings.faults() {
+            if rule.contains("OpenSSL") && rule.contains("not available at build time") {
+                rule += "; the program must be built with --features kafka-tls";
+            }
+            let (name, value) = match &self.kafka.properties {
+                Some(file) => ("kafka-properties", Some(display(file))),
+                None => {
+                    let named = ours.iter().find(|(property, _)| rule.contains(property));
+                    (named.map_or("kafka-brokers", |(_, name)| name), None)
+                }
+            };
+            broken.push((name, value, rule));
+        }
     }
 
     fn check_database(&self, broken: &mut Vec<Broken>) {
@@ -123,7 +154,13 @@ impl Settings {
     fn check_mail(&self, broken: &mut Vec<Broken>) {
         let smtp = &self.smtp;
         for (name, url) in [("smtp-url", &smtp.url), ("smtp-secondary-url", &self.second.url)] {
-            address(broken, name, url.as_ref(), &["smtp", "smtps"]);
+            let Some(url) = url else { continue };
+            let checked = url
+                .with_scheme(&["smtp", "smtps"])
+                .and_then(|_| url.expose().parse::<SmtpAddress>().map_err(|error| error.to_string()));
+            if let Err(rule) = checked {
+                broken.push((name, Some(url.to_string()), rule));
+            }
         }
         if smtp.url.is_none()
             && let Some(url) = &self.second.url
@@ -144,10 +181,11 @@ impl Settings {
         }
         within(broken, "smtp-mails-per-connection", smtp.mails_per_connection, 1, 1_000_000);
         if let Some(file) = &smtp.ca_file
-            && let Err(error) = std::fs::read(file)
+            && let Err(rule) = smtp::check_authorities(file)
         {
-            broken.push(("smtp-ca-file", Some(file.display().to_string()), format!("cannot be read: {error}")));
+            broken.push(("smtp-ca-file", Some(display(file)), rule));
         }
+        no_longer_than_a_year(broken, "smtp-idle", smtp.idle);
         let times = [smtp.command_timeout.saturating_mul(5), smtp.final_dot_timeout.saturating_mul(2), smtp.queue];
         let steps = times.into_iter().fold(smtp.connect_timeout, Duration::saturating_add);
         let all = "the sum of smtp-queue, smtp-connect-timeout, five times smtp-command-timeout and twice \
@@ -167,8 +205,13 @@ impl Settings {
             limit.into_iter().for_each(|limit| longer(broken, (name, limit), steps, all));
         }
         let slow = second.breaker_slow.map_or(first.breaker_slow, |slow| slow.min(first.breaker_slow));
-        require(broken, smtp.queue < slow, "smtp-queue", Some(format!("{:?}", smtp.queue)), || {
-            format!("must be shorter than smtp-breaker-slow, {slow:?}, or else waiting would look like a slow server")
+        // A breaker that calls everything slow is named below.
+        let fits = smtp.queue < slow || slow.is_zero();
+        require(broken, fits, "smtp-queue", Some(shown(smtp.queue)), || {
+            format!(
+                "must be shorter than smtp-breaker-slow, {}, or else waiting would look like a slow server",
+                shown(slow)
+            )
         });
         for (name, time) in [
             ("smtp-breaker-open", Some(first.breaker_open)),
@@ -184,7 +227,13 @@ impl Settings {
         ] {
             window.into_iter().for_each(|window| within(broken, name, window, 1, 100_000));
         }
-        address(broken, "sms-url", self.sms.url.as_ref(), &["http", "https"]);
+        if let Some(url) = &self.sms.url
+            && let Err(rule) = url
+                .with_scheme(&["http", "https"])
+                .and_then(|_| sms::check_address(url.expose()).map_err(|error| error.to_string()))
+        {
+            broken.push(("sms-url", Some(url.to_string()), rule));
+        }
         lasts(broken, "sms-time-limit", self.sms.time_limit);
         within(broken, "retry-attempts", self.again.attempts, 1, 1_000);
         lasts(broken, "retry-delay", self.again.delay);
@@ -204,6 +253,8 @@ impl Settings {
         within(broken, "request-size", self.requests.size, 1_000, 100_000_000);
         within(broken, "request-subject", self.requests.subject, 1, 900);
         within(broken, "request-attachments", self.requests.attachments, 0, 1_000);
+        within(broken, "http-connections", self.http.connections, 1, 1_000_000);
+        lasts(broken, "http-read-time", self.http.read_time);
         address(broken, "alerts-webhook", self.alerts.webhook.as_ref(), &["http", "https"]);
         no_longer_than_a_year(broken, "alerts-quiet", self.alerts.quiet);
         if let Some(filter) = &self.log.filter
@@ -259,6 +310,10 @@ fn address(broken: &mut Vec<Broken>, name: &'static str, address: Option<&Addres
     {
         broken.push((name, Some(address.to_string()), rule));
     }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn is_host_and_port(broker: &str) -> bool {

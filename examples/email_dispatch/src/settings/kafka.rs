@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 
 use super::value::{Weights, duration};
-use crate::kafka::KafkaSettings;
+use crate::kafka::{KafkaSettings, publisher::PublisherSettings};
 
 /// How Kafka is used.
 #[derive(Clone, Debug, Args)]
@@ -46,7 +46,8 @@ pub struct Kafka {
     /// How long a broker may wait for records before it answers that it has none. Default: 500ms, embedded 20ms.
     #[arg(id = "kafka-fetch-wait", value_name = "TIME", value_parser = duration)]
     pub fetch_wait: Option<Duration>,
-    /// A file of librdkafka's properties, name=value on each line, such as security.protocol; they win over all others.
+    /// A file of librdkafka's properties, name=value on each line; they win over all others. TLS, security.protocol=ssl,
+    /// and SCRAM need a program that was built with --features kafka-tls.
     #[arg(id = "kafka-properties", value_name = "FILE")]
     pub properties: Option<PathBuf>,
 }
@@ -99,10 +100,13 @@ fn read_properties(file: &Path) -> Result<BTreeMap<String, String>, String> {
 #[command(next_help_heading = "Publishing")]
 pub struct Publisher {
     /// How many records of the outbox are published together.
-    #[arg(id = "publisher-batch", value_name = "NUMBER", default_value_t = 200)]
+    #[arg(id = "publisher-batch", value_name = "NUMBER", default_value_t = 1_000)]
     pub batch: u32,
+    /// How long the other processes wait before one of them publishes instead of one that has died.
+    #[arg(id = "publisher-lease", value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub lease: Duration,
     /// How many results the breaker kafka-publisher looks back on.
-    #[arg(id = "publisher-breaker-window", value_name = "NUMBER", default_value_t = 20)]
+    #[arg(id = "publisher-breaker-window", value_name = "NUMBER", default_value_t = 100)]
     pub breaker_window: u32,
     /// How long that breaker, once open, waits before it tries the broker again.
     #[arg(id = "publisher-breaker-open", value_name = "TIME", value_parser = duration, default_value = "10s")]
@@ -110,6 +114,21 @@ pub struct Publisher {
     /// From which duration on publishing counts as slow.
     #[arg(id = "publisher-breaker-slow", value_name = "TIME", value_parser = duration, default_value = "2s")]
     pub breaker_slow: Duration,
+}
+
+impl Publisher {
+    /// How the outbox is published.
+    #[must_use]
+    pub fn settings(&self) -> PublisherSettings {
+        PublisherSettings {
+            batch: self.batch,
+            lease: self.lease,
+            window: self.breaker_window,
+            open: self.breaker_open,
+            slow: self.breaker_slow,
+            ..PublisherSettings::default()
+        }
+    }
 }
 
 /// How records are consumed.

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lettre::message::Mailbox;
+use secrecy::SecretString;
 
 use super::{
     Settings,
@@ -38,7 +39,10 @@ pub struct Smtp {
     /// How many mails go over a connection before it is closed.
     #[arg(id = "smtp-mails-per-connection", value_name = "NUMBER", default_value_t = 50)]
     pub mails_per_connection: u32,
-    /// Certificates in PEM that are trusted besides the system's.
+    /// How long a connection may lie idle and still be used. Less than the server's own limit.
+    #[arg(id = "smtp-idle", value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub idle: Duration,
+    /// Certificates in PEM of the authorities that are trusted instead of the system's.
     #[arg(id = "smtp-ca-file", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// How many conversations there may be with the server at a time.
@@ -101,6 +105,13 @@ pub struct Sms {
     /// reaches a phone.
     #[arg(id = "sms-url", value_name = "URL")]
     pub url: Option<Address>,
+    /// A file with the token that is sent as Authorization: Bearer. Or put it into the variable EMAIL_DISPATCH_SMS_TOKEN.
+    /// Without: none is sent.
+    #[arg(id = "sms-token-file", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The token.
+    #[arg(skip)]
+    pub token: Option<SecretString>,
     /// How long its answer may take.
     #[arg(id = "sms-time-limit", value_name = "TIME", value_parser = duration, default_value = "10s")]
     pub time_limit: Duration,
@@ -113,7 +124,8 @@ pub struct Again {
     /// How many attempts a request has in all.
     #[arg(id = "retry-attempts", value_name = "NUMBER", default_value_t = 3)]
     pub attempts: u32,
-    /// How long priority NORMAL waits before the second attempt; twice as long before each further one.
+    /// How long priority NORMAL waits before the second attempt, and HIGH before the third; twice as long before each
+    /// further one, at most 16 times as long.
     #[arg(id = "retry-delay", value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub delay: Duration,
     /// How long a mail is held while the breakers of all mail servers are open, before it counts as not sent.
@@ -159,6 +171,6 @@ impl Again {
     /// How often and how late to try again.
     #[must_use]
     pub fn rules(&self) -> RetryRules {
-        RetryRules { max_attempts: self.attempts, delay: self.delay }
+        RetryRules { max_attempts: self.attempts, delay: self.delay, ..RetryRules::default() }
     }
 }

@@ -13,6 +13,12 @@ pub struct Http {
     /// Where requests, health and breakers are served; port 0 takes a free one.
     #[arg(id = "http-listen", value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// How many connections there may be; more wait until one ends.
+    #[arg(id = "http-connections", value_name = "NUMBER", default_value_t = 512)]
+    pub connections: u32,
+    /// How long the head of a request may take, and its body again; a connection may be idle for as long.
+    #[arg(id = "http-read-time", value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub read_time: Duration,
 }
 
 /// Telling people what happens.
@@ -39,8 +45,8 @@ pub struct Log {
         value_parser = one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
     )]
     pub format: LogFormat,
-    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default: info, and nothing of the
-    /// demonstration and the scenario.
+    /// What is logged: a level, or levels of parts, such as info,email_dispatch=debug. Default:
+    /// info,rdkafka::client=off, and nothing of the demonstration and the scenario.
     #[arg(id = "log-filter", value_name = "FILTER")]
     pub filter: Option<String>,
 }
@@ -58,6 +64,10 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Shutting down")]
 pub struct Shutdown {
+    /// How long requests are still taken after SIGTERM, while readiness says OUT_OF_SERVICE: as long as a load balancer
+    /// needs to look elsewhere.
+    #[arg(id = "shutdown-notice", value_name = "TIME", value_parser = duration, default_value = "0s")]
+    pub notice: Duration,
     /// How long work in flight may go on after SIGTERM, before it is handed back.
     #[arg(id = "shutdown-time-limit", value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub time_limit: Duration,

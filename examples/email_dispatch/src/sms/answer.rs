@@ -1,11 +1,14 @@
 //! What the gateway's answers mean.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Response, header};
 
 use super::SmsError;
-use crate::personal::{Phone, mask_text};
+use crate::{
+    personal::{Phone, mask_text},
+    web_client,
+};
 
 /// How much of an answer is read.
 const READ: usize = 2_000;
@@ -36,14 +39,7 @@ pub(super) async fn failure(mut answer: Response, to: &Phone, sms: &str) -> SmsE
 
 /// No answer: the message may or may not have been taken.
 pub(super) fn silence(error: reqwest::Error) -> SmsError {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    SmsError::Transient { status: None, text: mask_text(&text), retry_after: None }
+    SmsError::Transient { status: None, text: web_client::explain(error), retry_after: None }
 }
 
 /// The header `Retry-After`, unless it names a date.

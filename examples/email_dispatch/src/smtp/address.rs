@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use lettre::transport::smtp::authentication::Credentials;
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -87,6 +88,9 @@ impl FromStr for SmtpAddress {
         };
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BadAddress("must name a host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if ServerName::try_from(host.as_str()).is_err() {
+            return Err(BadAddress("must name a host or an IP address"));
+        }
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
             return Err(BadAddress(
                 "must end after host and port; in a password / is %2F, ? is %3F, # is %23, @ is %40",

@@ -81,6 +81,24 @@ fn fault_of(stage: Stage, code: u16, text: &str) -> Fault {
     }
 }
 
+/// A text without the name of a mailbox, which servers like to repeat without its domain. One that is so short that it
+/// could be part of any word stays.
+pub(super) fn without(text: &str, mailbox: &str) -> String {
+    if mailbox.len() < 3 || !mailbox.is_ascii() {
+        return text.to_owned();
+    }
+    let (lower, mailbox) = (text.to_ascii_lowercase(), mailbox.to_ascii_lowercase());
+    let mut shown = String::with_capacity(text.len());
+    let mut end = 0;
+    for (start, _) in lower.match_indices(&mailbox) {
+        shown.push_str(&text[end..start]);
+        shown.push_str("***");
+        end = start + mailbox.len();
+    }
+    shown.push_str(&text[end..]);
+    shown
+}
+
 /// What others say, without what is personal, in one line and not too long.
 pub(super) fn bounded(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -90,4 +108,17 @@ pub(super) fn bounded(text: &str) -> String {
         masked.push('…');
     }
     masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_that_a_server_repeats_is_not_shown() {
+        assert_eq!(without("5.1.1 user Anna.Smith unknown", "anna.smith"), "5.1.1 user *** unknown");
+        assert_eq!(without("anna.smith: no such anna.smith", "anna.smith"), "***: no such ***");
+        assert_eq!(without("größer als anna.smith", "anna.smith"), "größer als ***");
+        assert_eq!(without("no such user", "us"), "no such user");
+    }
 }

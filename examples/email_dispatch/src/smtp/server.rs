@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Fault, Handover, Mail, SendError, SmtpFault, SmtpSettings, Stage, Tls, Transport,
     connection::{Connection, Peer},
-    reply::Failure,
+    reply::{Failure, without},
 };
 
 /// A mail server.
@@ -163,7 +164,12 @@ impl SmtpServer {
 
 impl Transport for SmtpServer {
     async fn send(&self, mail: &Mail, handover: &impl Handover) -> Result<(), SendError> {
-        let Err(Failure { fault, stage, code, text, .. }) = self.converse(mail, handover).await else { return Ok(()) };
+        let Err(Failure { fault, stage, code, mut text, .. }) = self.converse(mail, handover).await else {
+            return Ok(());
+        };
+        for recipient in mail.envelope.to() {
+            text = without(&text, recipient.user());
+        }
         Err(SendError { fault, stage, code, server: self.name.clone(), text })
     }
 }
@@ -194,18 +200,29 @@ fn left(session: Session, failure: Failure) -> Failure {
     failure
 }
 
+/// Whether the certificates of authorities can be read from a file.
+pub(crate) fn check_authorities(path: &Path) -> Result<(), String> {
+    authorities(path).map(drop)
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    if roots.is_empty() { Err("has no certificate in it".to_owned()) } else { Ok(roots) }
+}
+
+fn unusable(error: &impl fmt::Display) -> String {
+    format!("cannot be used: {error}")
+}
+
 fn connector(name: &str, settings: &SmtpSettings) -> Result<TlsConnector, SmtpFault> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &settings.ca_file {
-        let fault = |reason: String| SmtpFault::Authorities { server: name.to_owned(), path: path.clone(), reason };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(fault("has no certificate in it".to_owned()));
-        }
+        let fault = |reason| SmtpFault::Authorities { server: name.to_owned(), path: path.clone(), reason };
+        roots = authorities(path).map_err(fault)?;
     } else {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);

@@ -167,7 +167,8 @@ impl Work<'_> {
             let status = status_of(&row)?;
             let in_doubt = status == Status::Sent && row.try_get::<Option<String>, _>("owner")?.is_some();
             if let Some(index) = indices.get(&id_of(&row)?) {
-                self.effects[*index] = Effect::Found { status, in_doubt, until: row.try_get("held_until")? };
+                let (until, attempts) = (row.try_get("held_until")?, attempts_of(&row)?);
+                self.effects[*index] = Effect::Found { status, in_doubt, until, attempts };
             }
         }
         Ok(())
@@ -251,21 +252,24 @@ const ACCEPT: Statement = statement!(
      RETURNING id, attempts"
 );
 
-// The consumer need not have seen the request accepted: on a topic there may be requests of others.
+// The consumer need not have seen the request accepted: on a topic there may be requests of others. A row whose attempt
+// has failed waits for the record of the next one, and the record of a former one, read again, must not take it.
 const CLAIM: Statement = statement!(
     "INSERT INTO emails (id, kind, priority, status, owner, held_until, attempts, changed_at)
      SELECT c.value->>'id', c.value->>'kind', c.value->>'priority', 'SENDING', c.value->>'owner',
-            CAST(c.value->>'until' AS BIGINT), 1, $2
+            CAST(c.value->>'until' AS BIGINT), CAST(c.value->>'attempt' AS BIGINT), $2
      FROM " ROWS " AS c WHERE true
      ON CONFLICT (id) DO UPDATE
      SET status = 'SENDING', owner = excluded.owner, held_until = excluded.held_until,
-         attempts = emails.attempts + 1, changed_at = excluded.changed_at
-     WHERE emails.status = 'PENDING' OR (emails.status = 'SENDING' AND emails.held_until <= excluded.changed_at)
+         attempts = excluded.attempts, changed_at = excluded.changed_at
+     WHERE (emails.status = 'PENDING' AND emails.attempts < excluded.attempts)
+        OR (emails.status = 'SENDING' AND emails.attempts <= excluded.attempts
+            AND emails.held_until <= excluded.changed_at)
      RETURNING id, attempts"
 );
 
 const FIND: Statement = statement!(
-    "SELECT id, status, owner, held_until FROM emails WHERE id IN (SELECT c.value->>'id' FROM " ROWS " AS c)"
+    "SELECT id, status, owner, held_until, attempts FROM emails WHERE id IN (SELECT c.value->>'id' FROM " ROWS " AS c)"
 );
 
 // The owner's name stays, so that the owner's own answer, should it come after all, is still believed.

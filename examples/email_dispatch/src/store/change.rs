@@ -50,6 +50,8 @@ pub(super) struct ClaimRow {
     pub(super) owner: String,
     /// The end of the lease.
     pub(super) until: i64,
+    /// For which attempt: the first is 1.
+    pub(super) attempt: i64,
 }
 
 /// Written only if the row is still this owner's: each write that takes a row from an owner also changes or removes
@@ -100,12 +102,12 @@ impl Move {
 /// What became of a change.
 #[derive(Debug, PartialEq)]
 pub(super) enum Effect {
-    /// It was made. The row has now been claimed this often.
+    /// It was made. The row has now had this many attempts.
     Made { attempts: u32 },
     /// It was not made.
     NotMade,
     /// It was not made, since the row was found like this.
-    Found { status: Status, in_doubt: bool, until: i64 },
+    Found { status: Status, in_doubt: bool, until: i64, attempts: u32 },
     /// These rows will not be known.
     Swept(Vec<Uuid>),
 }

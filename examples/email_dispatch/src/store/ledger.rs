@@ -85,7 +85,7 @@ pub struct Facts {
 pub struct Claim {
     /// The request's own name.
     pub id: Uuid,
-    /// How often the row has been claimed, this time included.
+    /// Which attempt it is for: the first is 1. Whoever takes over from a worker that died makes the same one again.
     pub attempts: u32,
     /// When others may take the row over, unless the worker writes before, in milliseconds since 1970.
     pub deadline_ms: i64,
@@ -105,6 +105,8 @@ pub enum Claimed {
     },
     /// There is nothing to do: SENT, SMS_SENT or FAILED, or UNKNOWN, of which somebody has to decide.
     Over(Status),
+    /// There is nothing to do: that attempt has failed since, and another record asks for the next one.
+    Superseded,
 }
 
 /// Whether a worker's write was made.
@@ -171,8 +173,11 @@ impl Ledger {
         Self { readers, writer, clock, settings, names }
     }
 
-    /// Claims a row, making it if there is none, or taking it over if its owner's lease is over. A row in doubt whose
-    /// lease is over becomes UNKNOWN.
+    /// Claims a row for the attempt after so many failed ones, making it if there is none, or taking it over if its
+    /// owner's lease is over. A row in doubt whose lease is over becomes UNKNOWN.
+    ///
+    /// A record may be read again after its attempt has failed and another record was written for the next one, perhaps
+    /// for one by another way. It claims nothing then.
     ///
     /// # Errors
     /// The database's, as of all that follow. After [`StoreError::Unavailable`] the row may be claimed by nobody until
@@ -180,12 +185,15 @@ impl Ledger {
     ///
     /// # Cancel safety
     /// A claim whose future was dropped is given back.
-    pub async fn claim(&self, id: Uuid, facts: Facts) -> Result<Claimed, StoreError> {
+    pub async fn claim(&self, id: Uuid, facts: Facts, failed_attempts: u32) -> Result<Claimed, StoreError> {
         let Facts { kind, priority } = facts;
         let (owner, until) = (self.names.next(), self.lease_end());
-        let row = ClaimRow { id, kind, priority, owner: owner.clone(), until };
+        let attempt = failed_attempts.saturating_add(1);
+        let row = ClaimRow { id, kind, priority, owner: owner.clone(), until, attempt: i64::from(attempt) };
         Ok(match self.writer.write(Change::Claim(row)).await? {
             Effect::Made { attempts } => Claimed::Yes(Claim { id, attempts, deadline_ms: until, owner }),
+            Effect::Found { status: Status::Pending, attempts, .. } if attempts >= attempt => Claimed::Superseded,
+            Effect::Found { status: Status::Sending, attempts, .. } if attempts > attempt => Claimed::Superseded,
             Effect::Found { status: Status::Sending, until, .. } | Effect::Found { in_doubt: true, until, .. } => {
                 Claimed::Held { until_ms: until }
             }

@@ -3,6 +3,8 @@
 //! A request that is accepted while Kafka is down is only written down. It is published, in the order of acceptance,
 //! once Kafka is back, and its row goes only after Kafka has acknowledged it.
 
+use std::collections::HashSet;
+
 use futures::TryStreamExt;
 use sqlx::Row;
 use uuid::Uuid;
@@ -123,6 +125,36 @@ impl Outbox {
             self.writer.write(Change::Published(seqs.to_vec())).await?;
         }
         Ok(())
+    }
+
+    /// How many requests are PENDING or SENDING without a record that waits here: theirs are in Kafka, if anywhere. Reads
+    /// both tables.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn stranded(&self) -> Result<u64, StoreError> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: Uuid,
+        }
+        let records = sqlx::query("SELECT record FROM outbox");
+        let requests = sqlx::query("SELECT id FROM emails WHERE status IN ('PENDING', 'SENDING')");
+        self.readers
+            .within(async {
+                let (mut waiting, mut stranded) = (HashSet::new(), 0);
+                let mut found = records.fetch(self.readers.pool());
+                while let Some(row) = found.try_next().await? {
+                    let record = decode(row.try_get("record")?)?;
+                    waiting.extend(serde_json::from_slice::<Named>(&record.payload).map(|named| named.id.to_string()));
+                }
+                drop(found);
+                let mut found = requests.fetch(self.readers.pool());
+                while let Some(row) = found.try_next().await? {
+                    stranded += u64::from(!waiting.contains(row.try_get::<&str, _>("id")?));
+                }
+                Ok(stranded)
+            })
+            .await
     }
 
     /// How many records wait.

@@ -59,7 +59,7 @@ pub struct Row {
     pub status: Status,
     /// Whether it is SENT only if the process that is sending it does not die.
     pub in_doubt: bool,
-    /// How often it has been claimed.
+    /// How many attempts there were, one under way included.
     pub attempts: u32,
     /// Which server has taken it.
     pub provider: Option<String>,

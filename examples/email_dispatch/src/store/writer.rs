@@ -123,7 +123,7 @@ impl Task {
         }
     }
 
-    #[allow(clippy::vec_box)] // as they come
+    #[allow(clippy::vec_box)] // as they come from the queue, whose places would else be as large as a request each
     async fn serve(&mut self, batch: Vec<Box<Request>>) {
         let changes: Vec<_> = batch.iter().map(|request| &request.change).collect();
         let unclaimed = match self.write(&changes).await {
@@ -203,7 +203,7 @@ enum Failure {
 }
 
 /// Tells each caller, and returns what gives those claims back that nobody waited for.
-#[allow(clippy::vec_box)] // as they come
+#[allow(clippy::vec_box)] // as they come from the queue
 fn answer(batch: Vec<Box<Request>>, effects: Vec<Effect>) -> Vec<Change> {
     let mut unclaimed = Vec::new();
     for (request, effect) in batch.into_iter().zip(effects) {

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::pending,
-    io,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,11 +10,14 @@ use std::{
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use email_dispatch::{
     alert::{Alert, AlertSettings, Alerts, BadWebhook, Severity},
+    settings::LogFormat,
     wall_clock::WallClock,
 };
 use resile::{CircuitBreaker, circuit_breaker::State as Circuit};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::log::Log;
 
 const START_MS: i64 = 1_767_225_600_000; // 2026-01-01
 const MINUTE: Duration = Duration::from_secs(60);
@@ -197,27 +199,14 @@ fn a_long_text_is_shortened() {
 
 #[test]
 fn alerts_are_logged_by_their_severity() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let (alerts, _) = alerts();
-        alerts.raise(alert("a").detail("server", "primary-smtp"));
-        alerts.raise(Alert::new(Severity::Warning, "b", "it is well again"));
-        alerts.raise(alert("a"));
-    });
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let listening = log.listen(LogFormat::Text, "info");
+    let (alerts, _) = alerts();
+    alerts.raise(alert("a").detail("server", "primary-smtp"));
+    alerts.raise(Alert::new(Severity::Warning, "b", "it is well again"));
+    alerts.raise(alert("a"));
+    drop(listening);
+    let log = log.text();
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines.len(), 2, "{log}");
     assert!(

@@ -49,12 +49,14 @@ mod files_of_their_own {
     use super::*;
 
     #[tokio::test]
-    async fn a_missing_folder_is_made() {
+    async fn a_missing_folder_is_made_when_there_is_something_to_save() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("a").join("b");
         let backups = Backups::open(&folder).await.unwrap();
         assert!(backups.list().await.unwrap().backups.is_empty());
-        assert!(files(&folder).is_empty(), "trying it out leaves nothing");
+        assert!(!folder.exists(), "trying it out leaves nothing");
+        let path = backups.save(&request(7, &Keys::random()), "no server took it", 5_000).await.unwrap();
+        assert_eq!((path.parent(), backups.list().await.unwrap().backups.len()), (Some(folder.as_path()), 1));
     }
 
     #[tokio::test]
@@ -203,11 +205,11 @@ mod what_cannot_be_written {
     }
 
     #[tokio::test]
-    async fn a_folder_that_has_gone_is_an_error_that_names_the_file() {
+    async fn a_folder_that_is_a_file_by_now_is_an_error_that_names_the_file() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("backups");
         let backups = Backups::open(&folder).await.unwrap();
-        fs::remove_dir(&folder).unwrap();
+        fs::write(&folder, "a file").unwrap();
         let error = backups.save(&request(1, &Keys::random()), "", 0).await.unwrap_err().to_string();
         let expected = format!("the backup file '{}': ", folder.join(format!("{}.json", Uuid::from_u128(1))).display());
         assert!(error.starts_with(&expected) && error.len() > expected.len(), "{error}");
@@ -297,7 +299,7 @@ mod replays {
         }
 
         async fn claim(&self, id: u128) -> Claim {
-            match self.ledger.claim(Uuid::from_u128(id), FACTS).await.unwrap() {
+            match self.ledger.claim(Uuid::from_u128(id), FACTS, 0).await.unwrap() {
                 Claimed::Yes(claim) => claim,
                 other => panic!("{other:?}"),
             }

@@ -91,6 +91,13 @@ fn a_failure_is_counted_by_its_trouble_and_by_what_follows() {
 }
 
 #[test]
+fn records_that_the_broker_forgot_are_counted() {
+    let counters = Counters::new("primary-smtp");
+    let recorded = recorded(|| counters.records_lost(3));
+    assert_eq!(recorded, expected([("records_lost_total{}", 3.0)]));
+}
+
+#[test]
 fn a_dead_letter_that_was_a_request_is_told_from_one_that_was_none() {
     let counters = Counters::new("primary-smtp");
     let recorded = recorded(|| {

@@ -38,7 +38,7 @@ async fn store() -> (TestDatabase, Store) {
 
 /// Gives a request up.
 async fn fail(store: &Store, id: Uuid) {
-    let Claimed::Yes(claim) = ledger(store).claim(id, FACTS).await.unwrap() else { panic!("nobody else is here") };
+    let Claimed::Yes(claim) = ledger(store).claim(id, FACTS, 0).await.unwrap() else { panic!("nobody else is here") };
     let failed = Finish::Failed { reason: "550".into() };
     assert_eq!(ledger(store).finish(&claim, failed, Vec::new()).await.unwrap(), Written::Yes);
 }
@@ -154,7 +154,9 @@ async fn what_was_sent_or_may_have_been_sent_is_left_alone() {
     let (_database, store) = store().await;
     let (sent, unknown) = (Uuid::new_v4(), Uuid::new_v4());
     for id in [sent, unknown] {
-        let Claimed::Yes(claim) = ledger(&store).claim(id, FACTS).await.unwrap() else { panic!("nobody else is here") };
+        let Claimed::Yes(claim) = ledger(&store).claim(id, FACTS, 0).await.unwrap() else {
+            panic!("nobody else is here")
+        };
         let written = if id == sent {
             ledger(&store).sent(&claim, "primary").await.unwrap()
         } else {

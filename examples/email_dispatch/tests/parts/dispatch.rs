@@ -8,7 +8,7 @@ use email_dispatch::{
     backup::Backups,
     counters::Counters,
     delivery::{MailServers, Protection, Provider},
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Turn},
     embedded::{MailFault, MailServer, SmsGateway as EmbeddedGateway, SmsMood},
     kafka::{
         consumer::{Handled, Handler},
@@ -20,7 +20,7 @@ use email_dispatch::{
     route::RetryRules,
     slots::Slots,
     sms::{SmsGateway, SmsSettings},
-    smtp::{SmtpServer, SmtpSettings},
+    smtp::{Handover, Mail, SendError, SmtpServer, SmtpSettings, Transport},
     store::{Claimed, Facts, Guarantee, Ledger, LedgerSettings, Row, Status, Store, Written},
     template::Templates,
 };
@@ -78,7 +78,7 @@ impl Scene {
             outbox: store.outbox(),
             publisher: Waker::default(),
             guarantee: cast.guarantee,
-            rules: RetryRules { max_attempts: cast.attempts, delay: Duration::from_secs(30) },
+            rules: RetryRules { max_attempts: cast.attempts, ..RetryRules::default() },
             hold: HOLD,
             slots: Slots::new(4, &[6, 3, 1]),
             alerts: Alerts::new(AlertSettings::default(), database.clock.clone()).unwrap(),
@@ -103,6 +103,12 @@ impl Scene {
 
     async fn handle(&self, topic: Topic, request: &EmailRequest) -> Handled {
         self.dispatcher.handle(delivery(topic, request), CancellationToken::new()).await
+    }
+
+    /// Handles what was put into the outbox last.
+    async fn handle_next(&self) -> Handled {
+        let Record { topic, payload, headers, .. } = self.outbox().await.pop().unwrap();
+        self.dispatcher.handle(Delivery { headers, ..delivered(topic, payload) }, CancellationToken::new()).await
     }
 
     async fn row(&self, request: &EmailRequest) -> Row {
@@ -268,6 +274,17 @@ mod routes {
     }
 
     #[tokio::test]
+    async fn what_waits_for_its_time_is_not_tried_before_by_a_record_that_comes_again() {
+        let scene = Scene::with(ALONE).await;
+        scene.all_down().await;
+        let request = scene.request(json!({}));
+        for _ in 0..2 {
+            assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        }
+        assert_eq!((scene.row(&request).await.attempts, scene.outbox().await.len()), (1, 1));
+    }
+
+    #[tokio::test]
     async fn with_its_attempts_used_up_a_request_goes_to_the_sms_gateway() {
         let scene = Scene::with(Cast { attempts: 1, ..ALONE }).await;
         scene.all_down().await;
@@ -275,6 +292,19 @@ mod routes {
         assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::Sms);
         assert_eq!(scene.row(&request).await.status, Status::Pending);
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_to_the_sms_gateway_is_not_sent_by_mail_when_its_old_record_is_read_again() {
+        let scene = Scene::with(Cast { attempts: 1, ..ALONE }).await;
+        scene.all_down().await;
+        let request = scene.request(json!({ "phone": "+491701234567" }));
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        scene.primary.set(MailFault::None).await;
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        assert_eq!((scene.primary.accepted(), scene.row(&request).await.status), (0, Status::Pending));
+        assert_eq!(scene.handle_next().await, Handled::Done);
+        assert_eq!((scene.gateway.sent(), scene.row(&request).await.status), (1, Status::SmsSent));
     }
 
     #[tokio::test]
@@ -293,11 +323,13 @@ mod routes {
         let scene = Scene::with(ALONE).await;
         scene.all_down().await;
         let request = scene.request(json!({ "priority": "HIGH" }));
-        for topic in [Topic::High, Topic::ImmediateRetry, Topic::ImmediateRetry] {
-            assert_eq!(scene.handle(topic, &request).await, Handled::Done);
+        assert_eq!(scene.handle(Topic::High, &request).await, Handled::Done);
+        for _ in 0..2 {
+            scene.database.clock.advance(Duration::from_secs(60));
+            assert_eq!(scene.handle_next().await, Handled::Done);
         }
         let topics: Vec<_> = scene.outbox().await.iter().map(|record| record.topic).collect();
-        assert_eq!(topics, [Topic::ImmediateRetry, Topic::ImmediateRetry, Topic::DeadLetter]);
+        assert_eq!(topics, [Topic::ImmediateRetry, Topic::DelayedRetry, Topic::DeadLetter]);
     }
 
     #[tokio::test]
@@ -316,14 +348,16 @@ mod routes {
     async fn a_full_disk_keeps_nothing_from_being_tried_again() {
         let scene = Scene::with(ALONE).await;
         scene.all_down().await;
-        std::fs::remove_dir(scene.backups.path()).unwrap(); // what the folder's disk says does not matter
+        let folder = scene.backups.path();
+        std::fs::remove_dir(folder).unwrap();
+        std::fs::write(folder, "no folder").unwrap(); // why nothing can be written does not matter
         let request = scene.request(json!({ "priority": "HIGH" }));
         assert_eq!(scene.handle(Topic::High, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::ImmediateRetry);
         let alerts: Vec<_> =
             scene.dispatcher.alerts.recent().iter().map(|raised| raised.alert.key().to_owned()).collect();
         assert!(alerts.contains(&"backup-failed".to_owned()), "{alerts:?}");
-        std::fs::create_dir(scene.backups.path()).unwrap();
+        std::fs::remove_file(folder).unwrap();
     }
 
     #[tokio::test]
@@ -344,6 +378,50 @@ mod routes {
         scene.database.clock.advance(Duration::from_secs(30));
         assert_eq!(scene.dispatcher.handle(early, CancellationToken::new()).await, Handled::Done);
         assert_eq!(scene.primary.accepted(), 1);
+    }
+}
+
+mod turns {
+    use super::*;
+
+    #[test]
+    fn each_topic_has_the_turn_of_its_priority() {
+        let turns = Topic::ALL.map(|topic| (topic, Turn::of(topic)));
+        assert_eq!(
+            turns,
+            [
+                (Topic::High, Turn::High),
+                (Topic::Normal, Turn::Normal),
+                (Topic::Low, Turn::Low),
+                (Topic::Bulk, Turn::Low),
+                (Topic::ImmediateRetry, Turn::High),
+                (Topic::DelayedRetry, Turn::Normal),
+                (Topic::Sms, Turn::Normal),
+                (Topic::DeadLetter, Turn::Normal),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn delayed_retries_wait_without_keeping_others_waiting() {
+        let scene = Scene::with(ALONE).await;
+        let delayed = |due_ms| {
+            let mut delayed = delivery(Topic::DelayedRetry, &scene.request(json!({})));
+            delayed.headers.set_number(header::NOT_BEFORE, due_ms);
+            delayed
+        };
+        // More than there are places.
+        let mut waiting: Vec<_> =
+            (0..6).map(|_| Box::pin(scene.dispatcher.handle(delayed(1_600_000), CancellationToken::new()))).collect();
+        for waiting in &mut waiting {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        assert_eq!(scene.handle(Topic::Normal, &scene.request(json!({}))).await, Handled::Done);
+        assert_eq!(scene.dispatcher.handle(delayed(1_000_000), CancellationToken::new()).await, Handled::Done);
+        assert_eq!(scene.primary.accepted(), 2);
+        for waiting in &mut waiting {
+            assert!(futures::poll!(waiting).is_pending());
+        }
     }
 }
 
@@ -372,6 +450,15 @@ mod texts {
     }
 
     #[tokio::test]
+    async fn of_high_priority_it_is_told_with_a_copy_in_a_file() {
+        let scene = Scene::with(ALONE).await;
+        scene.gateway.turn(SmsMood::Failing(400));
+        let request = scene.request(json!({ "phone": "+491701234567", "priority": "HIGH" }));
+        assert_eq!(scene.handle(Topic::Sms, &request).await, Handled::Done);
+        assert_eq!((scene.backups(), scene.dispatcher.alerts.raised()), (1, 1));
+    }
+
+    #[tokio::test]
     async fn while_the_gateways_circuit_is_open_a_request_is_held() {
         let scene = Scene::with(ALONE).await;
         scene.dispatcher.sms.breaker().transition_to_open().unwrap();
@@ -379,14 +466,14 @@ mod texts {
         let stop = CancellationToken::new();
         let handled = scene.dispatcher.handle(delivery(Topic::Sms, &request), stop.clone());
         let let_go = async {
-            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Pending) {
+            while scene.dispatcher.counters.counts().in_flight == 0 {
                 tokio::task::yield_now().await;
             }
             stop.cancel();
         };
         let (handled, ()) = tokio::join!(handled, let_go);
         assert_eq!((handled, scene.gateway.requests()), (Handled::HandedBack, 0));
-        assert_eq!(scene.row(&request).await.attempts, 0);
+        assert_eq!(scene.ledger.find(request.id).await.unwrap(), None);
     }
 }
 
@@ -433,6 +520,62 @@ mod invalid_records {
         assert_eq!(unreadable.outbox().await[1].topic, Topic::DeadLetter);
     }
 
+    #[tokio::test]
+    async fn an_invalid_record_does_not_keep_the_request_from_coming_again_put_right() {
+        let scene = Scene::with(ALONE).await;
+        let request = scene.request(json!({}));
+        let wrong = delivered(Topic::Normal, json!({ "id": request.id }).to_string().into_bytes());
+        assert_eq!(scene.dispatcher.handle(wrong, CancellationToken::new()).await, Handled::Done);
+        assert_eq!(scene.record().await.topic, Topic::DeadLetter);
+        assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
+        assert_eq!(scene.row(&request).await.status, Status::Sent);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_makes_a_worker_panic_is_a_dead_letter_and_not_the_end_of_its_partition() {
+        struct Panics;
+
+        impl Transport for Panics {
+            async fn send(&self, _: &Mail, _: &impl Handover) -> Result<(), SendError> {
+                panic!("as the test wants it");
+            }
+        }
+
+        let scene = Scene::with(ALONE).await;
+        let request = scene.request(json!({}));
+        let primary = Provider::new("primary-smtp", Panics, &Protection::default()).unwrap();
+        let Dispatcher { intake, sender, sms, ledger, outbox, publisher, guarantee, rules, hold, .. } =
+            scene.dispatcher;
+        let Dispatcher { slots, alerts, backups, counters, .. } = Scene::with(ALONE).await.dispatcher;
+        let dispatcher = Dispatcher {
+            servers: MailServers { primary, secondary: None },
+            clock: scene.database.clock.clone(),
+            intake,
+            sender,
+            sms,
+            ledger,
+            outbox,
+            publisher,
+            guarantee,
+            rules,
+            hold,
+            slots,
+            alerts,
+            backups,
+            counters,
+        };
+        let handled = dispatcher.handle(delivery(Topic::Normal, &request), CancellationToken::new());
+        let (handled, ()) = tokio::join!(handled, async {
+            while scene.ledger.find(request.id).await.unwrap().is_none_or(|row| row.status != Status::Sending) {
+                tokio::task::yield_now().await;
+            }
+            scene.database.clock.advance(LEASE); // which the worker that panicked had
+        });
+        assert_eq!(handled, Handled::Done);
+        let rows = scene.store.outbox().next(10).await.unwrap();
+        assert_eq!(rows[0].record.topic, Topic::DeadLetter);
+    }
+
     /// A door with other keys.
     fn elsewhere() -> Intake {
         Intake::new(Keys::random(), Templates::embedded(), Limits::default())
@@ -464,7 +607,8 @@ mod doubt {
         assert_eq!(scene.handle(Topic::Normal, &request).await, Handled::Done);
         assert_eq!(scene.record().await.topic, Topic::DelayedRetry);
         scene.primary.set(MailFault::None).await;
-        assert_eq!(scene.handle(Topic::DelayedRetry, &request).await, Handled::Done);
+        scene.database.clock.advance(Duration::from_secs(120));
+        assert_eq!(scene.handle_next().await, Handled::Done);
         assert_eq!(scene.row(&request).await.status, Status::Sent);
     }
 
@@ -480,12 +624,13 @@ mod doubt {
         assert_eq!(row.status, Status::Unknown);
         assert!(row.request.is_some());
         assert_eq!(scene.primary.accepted(), 0);
+        assert_eq!((scene.dispatcher.alerts.raised(), scene.dispatcher.counters.counts().unknown), (1, 1));
     }
 
     #[tokio::test]
     async fn a_zombie_cannot_write_its_result_over_that_of_whoever_took_over() {
         let scene = Scene::with(Cast { guarantee: Guarantee::AtLeastOnce, ..ALONE }).await;
-        scene.primary.set(MailFault::SlowEndOfData(Duration::from_millis(300))).await;
+        scene.primary.set(MailFault::SlowEndOfData(Duration::from_secs(3))).await;
         let request = scene.request(json!({}));
         let zombie = scene.handle(Topic::Normal, &request);
         let mut stranger = scene.database.stranger().await;
@@ -509,7 +654,7 @@ mod doubt {
 
     async fn claim(ledger: &Ledger, request: &EmailRequest) -> email_dispatch::store::Claim {
         let facts = Facts { kind: request.kind, priority: request.priority };
-        match ledger.claim(request.id, facts).await.unwrap() {
+        match ledger.claim(request.id, facts, 0).await.unwrap() {
             Claimed::Yes(claim) => claim,
             other => panic!("{other:?}"),
         }

@@ -1,18 +1,16 @@
 //! The service over HTTP, asked through real connections.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use email_dispatch::{
+    counters::Counters,
     door::Door,
     http::{App, Check, Component, Health, HttpSettings, serve},
     kafka::publisher::Waker,
     personal::Keys,
     record::Topic,
     request::{Intake, Kind, Limits, Priority},
+    settings::LogFormat,
     store::{Claimed, Facts, Finish, Ledger, LedgerSettings, OutboxRow, Store, Written},
     template::Templates,
     web_client,
@@ -30,7 +28,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::database::{TestDatabase, impatient};
+use crate::{
+    database::{TestDatabase, impatient},
+    log::Log,
+};
 
 const ID: &str = "c2b0f5de-9d9c-4a5c-8a56-0a2b0e6b1f11";
 const OTHER: &str = "0a3f1d59-6a77-4f5b-9d0f-3f1f5b1d7c02";
@@ -67,7 +68,14 @@ async fn served_with(change: impl FnOnce(&mut App)) -> Served {
     let ledger = store.ledger(LedgerSettings::default());
     let (keys, publisher) = (Keys::random(), Waker::default());
     let intake = Intake::new(keys.clone(), Templates::embedded(), Limits::default());
-    let door = Door::new(intake, keys.clone(), store.outbox(), database.clock.clone(), publisher.clone());
+    let door = Door::new(
+        intake,
+        keys.clone(),
+        store.outbox(),
+        database.clock.clone(),
+        publisher.clone(),
+        Counters::new("primary-smtp"),
+    );
     let (stop, shutting_down) = (CancellationToken::new(), CancellationToken::new());
     let mut app = App {
         door,
@@ -159,7 +167,7 @@ async fn the_same_id_twice_is_accepted_once_and_then_known_by_its_status() {
     let again = served.post(request(json!({ "subject": "Hello again" }))).await;
     assert_eq!((again.status, again.json), (200, json!({ "id": ID, "status": "PENDING" })));
 
-    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS).await.unwrap() else { panic!("held") };
+    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS, 0).await.unwrap() else { panic!("held") };
     assert_eq!(served.ledger.hand_over(&claim).await.unwrap(), Written::Yes);
     assert_eq!(served.ledger.sent(&claim, "primary-smtp").await.unwrap(), Written::Yes);
     let again = served.post(request(json!({}))).await;
@@ -230,9 +238,21 @@ async fn all_faults_are_named_at_once() {
     assert_eq!(answer.status, 400);
     assert_eq!(
         answer.faulty(),
-        ["id", "to", "phone", "subject", "contentType", "attachments[0]", "kind", "priority", "timestamp"]
+        [
+            "id",
+            "to",
+            "phone",
+            "subject",
+            "contentType",
+            "attachments[0].name",
+            "attachments[0].type",
+            "attachments[0].data",
+            "kind",
+            "priority",
+            "timestamp"
+        ]
     );
-    assert_eq!(answer.json["faults"][5].get("value"), None);
+    assert_eq!(answer.json["faults"][6].get("value"), None);
 }
 
 #[tokio::test]
@@ -288,7 +308,7 @@ async fn what_became_of_a_request_can_be_asked() {
         "inDoubt": false, "attempts": 0, "provider": null, "reason": null, "changedAt": "1970-01-01T00:16:40Z" });
     assert_eq!((row.status, row.json), (200, expected));
 
-    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS).await.unwrap() else { panic!("held") };
+    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS, 0).await.unwrap() else { panic!("held") };
     assert_eq!(served.ledger.hand_over(&claim).await.unwrap(), Written::Yes);
     let row = served.get(&format!("/emails/{ID}")).await.json;
     assert_eq!((&row["status"], &row["inDoubt"], &row["attempts"]), (&json!("SENT"), &json!(true), &json!(1)));
@@ -301,7 +321,7 @@ async fn what_became_of_a_request_can_be_asked() {
 async fn a_reason_comes_back_masked() {
     let served = served().await;
     served.post(request(json!({}))).await;
-    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS).await.unwrap() else { panic!("held") };
+    let Claimed::Yes(claim) = served.ledger.claim(ID.parse().unwrap(), FACTS, 0).await.unwrap() else { panic!("held") };
     let failed = Finish::Failed { reason: "550 no ada@example.com here".to_owned() };
     assert_eq!(served.ledger.finish(&claim, failed, Vec::new()).await.unwrap(), Written::Yes);
     let row = served.get(&format!("/emails/{ID}")).await.json;
@@ -355,24 +375,8 @@ async fn a_database_that_will_not_change_its_mind_is_not_to_be_asked_again() {
 
 #[tokio::test]
 async fn nothing_personal_comes_back_or_is_logged() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     let log = Log::default();
-    let (writer, level) = (log.clone(), tracing::Level::TRACE);
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(move || writer.clone()).finish();
-    let _listening = tracing::subscriber::set_default(subscriber);
+    let _listening = log.listen(LogFormat::Text, "trace");
 
     let served = served().await;
     let personal = json!({ "phone": "+49 170 1234567", "subject": "For Ada Lovelace", "content": "code 815" });
@@ -392,7 +396,7 @@ async fn nothing_personal_comes_back_or_is_logged() {
     stranger.execute("BEGIN IMMEDIATE").await.unwrap();
     said += &served.post(request(json!({ "id": OTHER, "phone": "+49 170 1234567" }))).await.text;
 
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("a client has to ask again"), "{logged}");
     for secret in ["ada@", "@example.com", "1701234567", "170 1234567", "Lovelace", "815"] {
         assert!(!said.contains(secret), "{secret} in {said}");

@@ -14,14 +14,18 @@ mod dispatch;
 mod http;
 #[path = "../support/kafka.rs"]
 mod kafka;
+#[path = "../support/log.rs"]
+mod log;
 mod personal;
 mod publisher;
+mod readme;
 mod record;
 mod request;
 mod route;
 mod settings;
 mod sms;
 mod smtp;
+mod stage;
 mod store;
 mod template;
 mod timeline;

@@ -228,3 +228,14 @@ proptest! {
         prop_assert!(Keys::random().decrypt_address(&text).is_err());
     }
 }
+
+#[test]
+fn nothing_of_an_address_with_two_ats_is_readable() {
+    for (text, masked) in [
+        ("ada@example.com@example.com", "a***@e***.com@***"),
+        ("to ada@example.com@mail.example.com@x.", "to a***@e***.com@***@***."),
+    ] {
+        assert_eq!(mask_text(text), masked);
+        assert_eq!(mask_text(masked), masked);
+    }
+}

@@ -25,7 +25,10 @@ use serde_json::{Value, json};
 use sqlx::Executor;
 use uuid::Uuid;
 
-use crate::database::{TestDatabase, impatient};
+use crate::{
+    database::{TestDatabase, impatient},
+    kafka::until,
+};
 
 const LEASE: Duration = Duration::from_millis(300);
 const ENOUGH: Duration = Duration::from_secs(20);
@@ -127,17 +130,13 @@ pub(crate) fn request(id: Uuid, fields: Value) -> Vec<u8> {
     request.to_string().into_bytes()
 }
 
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let reached = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(ENOUGH, reached).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
 /// Everything on a topic: in order, for each partition.
 async fn found(kafka: &KafkaSettings, topic: Topic) -> Vec<Record> {
+    placed(kafka, topic).await.into_iter().map(|(_, record)| record).collect()
+}
+
+/// The same, each record with its partition.
+async fn placed(kafka: &KafkaSettings, topic: Topic) -> Vec<(i32, Record)> {
     let (brokers, name) = (kafka.brokers.clone(), kafka.topic_name(topic));
     let read = move || {
         let consumer: BaseConsumer = ClientConfig::new()
@@ -157,19 +156,21 @@ async fn found(kafka: &KafkaSettings, topic: Topic) -> Vec<Record> {
         let (mut records, mut at_end) = (Vec::new(), 0);
         while at_end < partitions.len() {
             match consumer.poll(ENOUGH).expect("an answer") {
-                Ok(message) => records.push(Record {
-                    topic,
-                    key: message.key().map(|key| String::from_utf8(key.to_vec()).unwrap()),
-                    payload: message.payload().unwrap().to_vec(),
-                    headers: Headers(
-                        message
-                            .headers()
-                            .into_iter()
-                            .flat_map(|headers| headers.iter())
-                            .map(|header| (header.key.to_owned(), header.value.unwrap().to_vec()))
-                            .collect(),
-                    ),
-                }),
+                Ok(message) => {
+                    let headers = message
+                        .headers()
+                        .into_iter()
+                        .flat_map(|headers| headers.iter())
+                        .map(|header| (header.key.to_owned(), header.value.unwrap().to_vec()))
+                        .collect();
+                    let record = Record {
+                        topic,
+                        key: message.key().map(|key| String::from_utf8(key.to_vec()).unwrap()),
+                        payload: message.payload().unwrap().to_vec(),
+                        headers: Headers(headers),
+                    };
+                    records.push((message.partition(), record));
+                }
                 Err(KafkaError::PartitionEOF(_)) => at_end += 1,
                 Err(error) => panic!("{error}"),
             }
@@ -197,6 +198,50 @@ async fn accepted_requests_reach_their_topics_in_order_with_key_and_headers() {
     assert_eq!(found(&bench.kafka, Topic::Normal).await[7], record("7"));
     assert_eq!(found(&bench.kafka, Topic::High).await, [Record { topic: Topic::High, key: None, ..record("high") }]);
     assert_eq!(publisher.published(), 1_201);
+}
+
+/// MurmurHash2 with the seed that Kafka's Java clients give it.
+fn murmur2(data: &[u8]) -> i32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ u32::try_from(data.len()).unwrap();
+    let words = data.chunks_exact(4);
+    let rest = words.remainder();
+    for word in words {
+        let word = u32::from_le_bytes(word.try_into().unwrap()).wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ (word ^ word >> 24).wrapping_mul(M);
+    }
+    if !rest.is_empty() {
+        let tail = rest.iter().rev().fold(0, |tail, octet| tail << 8 | u32::from(*octet));
+        hash = (hash ^ tail).wrapping_mul(M);
+    }
+    hash = (hash ^ hash >> 13).wrapping_mul(M);
+    i32::from_ne_bytes((hash ^ hash >> 15).to_ne_bytes())
+}
+
+#[tokio::test]
+async fn a_key_has_the_partition_that_kafkas_java_clients_give_it() {
+    // What Java's own tests expect of the hash.
+    let hashes = [
+        ("21", -973_932_308),
+        ("abc", 479_470_107),
+        ("foobar", -790_332_482),
+        ("a-little-bit-long-string", -985_981_536),
+        ("a-little-bit-longer-string", -1_486_304_829),
+    ];
+    let bench = bench().await;
+    for (key, hash) in hashes {
+        assert_eq!(murmur2(key.as_bytes()), hash, "{key}");
+        let mut keyed = intake(key);
+        keyed.record.key = Some(key.to_owned());
+        bench.store.outbox().accept(vec![keyed]).await.unwrap();
+    }
+    bench.publish_all().await;
+    let placed = placed(&bench.kafka, Topic::Normal).await;
+    assert_eq!(placed.len(), hashes.len());
+    for (partition, record) in placed {
+        let key = record.key.unwrap();
+        assert_eq!(partition, (murmur2(key.as_bytes()) & i32::MAX) % bench.kafka.partitions, "{key}");
+    }
 }
 
 #[tokio::test]

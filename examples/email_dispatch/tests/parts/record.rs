@@ -92,7 +92,7 @@ fn a_retry_keeps_key_payload_and_headers_and_says_when_and_whence() {
 #[test]
 fn where_a_record_first_was_is_kept_through_every_step() {
     let retry = again(&delivery(Topic::Normal, Headers::default()), Topic::DelayedRetry, 1, Some(5_000));
-    let sms = sms(&delivered(retry));
+    let sms = sms(&delivered(retry), 3);
     let dead = dead_letter(&delivered(sms), "gateway", "no");
     assert_eq!(dead.headers.text(header::ORIGINAL_TOPIC).unwrap(), "normal-priority-emails");
     assert_eq!(dead.headers.number(header::ORIGINAL_OFFSET), Some(41));
@@ -106,10 +106,10 @@ fn a_retry_at_once_forgets_an_earlier_moment() {
 }
 
 #[test]
-fn an_sms_counts_its_attempts_anew() {
+fn an_sms_is_another_attempt_and_does_not_wait() {
     let retry = again(&delivery(Topic::Normal, Headers::default()), Topic::DelayedRetry, 2, Some(5_000));
-    let sms = sms(&delivered(retry));
-    assert_eq!((sms.topic, sms.headers.failed_attempts(), sms.headers.not_before_ms()), (Topic::Sms, 0, None));
+    let sms = sms(&delivered(retry), 3);
+    assert_eq!((sms.topic, sms.headers.failed_attempts(), sms.headers.not_before_ms()), (Topic::Sms, 3, None));
 }
 
 #[test]

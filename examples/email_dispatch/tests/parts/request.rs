@@ -171,6 +171,47 @@ fn every_fault_is_named_at_once() {
     );
 }
 
+/// The fields in which something is wrong.
+fn faulty(fields: Value) -> Vec<String> {
+    http(fields).unwrap_err().faults.into_iter().map(|fault| fault.field).collect()
+}
+
+#[test]
+fn no_fault_of_subject_content_template_and_variables_hides_another() {
+    let variables = json!({ "name": "Ada" });
+    for (fields, expected) in [
+        (json!({ "content": null, "subject": 5, "template": "nope" }), ["subject", "template"].as_slice()),
+        (json!({ "content": null, "subject": "a\nb", "template": "nope" }), &["template", "subject"]),
+        (json!({ "content": null, "subject": "{% x %}", "template": "welcome" }), &["subject", "variables"]),
+        (
+            json!({ "content": null, "subject": 5, "template": "welcome", "variables": variables }),
+            &["subject", "variables"],
+        ),
+        (json!({ "content": "", "variables": variables }), &["variables", "content"]),
+        (json!({ "content": "", "template": "nope", "variables": variables }), &["template", "content", "template"]),
+        (json!({ "content": 5, "template": "nope", "subject": null }), &["content", "template", "template"]),
+        (json!({ "content": 5, "template": 6 }), &["content", "template", "template"]),
+        (json!({ "content": 5, "variables": variables }), &["content", "variables"]),
+    ] {
+        assert_eq!(faulty(fields.clone()), expected, "{fields}");
+    }
+}
+
+#[test]
+fn each_part_of_an_attachment_is_looked_at_whatever_the_others_are() {
+    let attachment = json!({ "name": 5, "type": "pdf", "data": null });
+    let [name, media_type, data] = ["attachments[0].name", "attachments[0].type", "attachments[0].data"];
+    assert_eq!(faulty(json!({ "attachments": [attachment] })), [name, media_type, data]);
+    let fault = fault(json!({ "attachments": [{ "name": 5, "type": "a/b", "data": "" }] }));
+    assert_eq!(fault, "attachments[0].name must be text (found: 5)");
+}
+
+#[test]
+fn of_too_many_attachments_as_many_as_there_may_be_are_looked_at() {
+    let found = faulty(json!({ "attachments": vec![8; 1_000] }));
+    assert_eq!((found.len(), found[0].as_str(), found[20].as_str()), (21, "attachments", "attachments[19]"));
+}
+
 #[test]
 fn each_fault_says_field_value_and_rule() {
     for (fields, expected) in [
@@ -194,7 +235,10 @@ fn each_fault_says_field_value_and_rule() {
         (json!({ "priority": {} }), "priority must be HIGH, NORMAL or LOW (found: an object)"),
         (json!({ "timestamp": 12 }), "timestamp must be a moment like 2026-01-31T12:00:00Z (RFC 3339) (found: 12)"),
         (json!({ "attachments": "a" }), "attachments must be a list (found: a)"),
-        (json!({ "attachments": vec![0; 21] }), "attachments must be at most 20 (found: 21)"),
+        (
+            json!({ "attachments": vec![json!({ "name": "a", "type": "a/b", "data": "" }); 21] }),
+            "attachments must be at most 20 (found: 21)",
+        ),
     ] {
         assert_eq!(fault(fields), expected);
     }

@@ -10,7 +10,8 @@ use email_dispatch::{
 };
 use uuid::Uuid;
 
-const RULES: RetryRules = RetryRules { max_attempts: 3, delay: Duration::from_secs(30) };
+const RULES: RetryRules =
+    RetryRules { max_attempts: 3, delay: Duration::from_secs(30), doubt: Duration::from_secs(120) };
 
 fn request(priority: Priority, phone: Option<&str>) -> EmailRequest {
     EmailRequest {
@@ -43,12 +44,36 @@ const TRANSIENT: [Fault; 5] =
     [Fault::Provider, Fault::Refused, Fault::Deferred, Fault::DeferredByServer, Fault::SessionLimit];
 
 #[test]
-fn high_priority_is_tried_again_at_once() {
-    for fault in TRANSIENT {
-        for attempts in 1..3 {
-            let route = route::after(&trouble(fault), &request(Priority::High, None), attempts, &RULES);
-            assert_eq!(route, Route::Again { topic: Topic::ImmediateRetry, after: Duration::ZERO }, "{fault:?}");
-        }
+fn high_priority_is_tried_again_at_once_and_then_later() {
+    for fault in [Fault::Provider, Fault::Refused, Fault::SessionLimit] {
+        let after = |attempts| route::after(&trouble(fault), &request(Priority::High, None), attempts, &RULES);
+        assert_eq!(after(1), Route::Again { topic: Topic::ImmediateRetry, after: Duration::ZERO }, "{fault:?}");
+        assert_eq!(after(2), Route::Again { topic: Topic::DelayedRetry, after: Duration::from_secs(60) }, "{fault:?}");
+    }
+}
+
+#[test]
+fn what_a_server_wants_later_is_not_tried_again_at_once_whatever_its_priority() {
+    for fault in [Fault::Deferred, Fault::DeferredByServer] {
+        let route = route::after(&trouble(fault), &request(Priority::High, None), 1, &RULES);
+        assert_eq!(route, Route::Again { topic: Topic::DelayedRetry, after: Duration::from_secs(30) }, "{fault:?}");
+    }
+}
+
+#[test]
+fn what_may_have_been_taken_is_tried_again_when_the_doubt_is_over_and_never_given_up_at_once() {
+    for priority in [Priority::High, Priority::Normal, Priority::Low] {
+        let route = route::after(&trouble(Fault::Unknown), &request(priority, None), 1, &RULES);
+        assert_eq!(route, Route::Again { topic: Topic::DelayedRetry, after: RULES.doubt }, "{priority:?}");
+    }
+}
+
+#[test]
+fn the_delay_grows_to_sixteen_times_and_no_further() {
+    let rules = RetryRules { max_attempts: 100, ..RULES };
+    for attempts in [5, 6, 99] {
+        let route = route::after(&trouble(Fault::Provider), &request(Priority::Normal, None), attempts, &rules);
+        assert_eq!(route, Route::Again { topic: Topic::DelayedRetry, after: 16 * RULES.delay });
     }
 }
 
@@ -63,7 +88,7 @@ fn normal_priority_is_tried_again_later_and_later() {
 
 #[test]
 fn no_number_of_attempts_makes_the_delay_overflow() {
-    let rules = RetryRules { max_attempts: u32::MAX, delay: Duration::MAX };
+    let rules = RetryRules { max_attempts: u32::MAX, delay: Duration::MAX, ..RULES };
     let route = route::after(&trouble(Fault::Provider), &request(Priority::Normal, None), u32::MAX - 1, &rules);
     assert_eq!(route, Route::Again { topic: Topic::DelayedRetry, after: Duration::MAX });
 }

@@ -5,13 +5,18 @@ use std::{collections::BTreeMap, ffi::OsString, fs, time::Duration};
 use email_dispatch::{
     cli::{Cli, Dlt, Resolution, Stop, Task, Unknown},
     delivery::Protection,
-    kafka::KafkaSettings,
-    logging,
+    http::HttpSettings,
+    kafka::{KafkaSettings, publisher::PublisherSettings},
     request::Limits,
     route::RetryRules,
     settings::{LogFormat, Settings, View, Weights, environment_name},
+    sms::SmsSettings,
+    smtp::SmtpSettings,
     store::{Guarantee, LedgerSettings, StoreSettings, Synchronous},
 };
+use secrecy::ExposeSecret;
+
+use crate::log::Log;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -21,12 +26,23 @@ fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Cli, Stop> {
     Cli::read(arguments, &|name| environment.get(name).map(OsString::from))
 }
 
+/// A command that needs nothing, and refuses nothing.
+const ANY: [&str; 3] = ["produce", "--url", "http://127.0.0.1:1"];
+
+/// Without a command: with one that needs nothing.
 fn settings(arguments: &[&str], environment: &[(&str, &str)]) -> Settings {
-    read(arguments, environment).unwrap().settings
+    read(&[&ANY, arguments].concat(), environment).unwrap().settings
 }
 
-/// What is said about wrong settings.
+/// What is said about wrong settings. Without a command: with one that needs nothing.
 fn faults(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let has_command = arguments.first().is_some_and(|first| !first.starts_with("--"));
+    let command: &[&str] = if has_command { &[] } else { &ANY };
+    faults_of(&[command, arguments].concat(), environment)
+}
+
+/// What is said about wrong settings of exactly this command line.
+fn faults_of(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     match read(arguments, environment).unwrap_err() {
         Stop::Settings(wrong) => wrong.to_string(),
         Stop::Usage(error) => error.to_string(),
@@ -65,6 +81,10 @@ fn what_is_not_set_is_as_the_parts_have_it_by_themselves() {
     same(&settings.second_protection(), &Protection::default());
     same(&settings.again.rules(), &RetryRules::default());
     same(&settings.requests.limits(), &Limits::default());
+    same(&settings.publisher.settings(), &PublisherSettings::default());
+    same(&settings.http_settings(), &HttpSettings::default());
+    same(&settings.smtp.idle, &SmtpSettings::new("smtp://one.test".parse().unwrap()).idle);
+    same(&settings.sms.time_limit, &SmsSettings::new("http://sms.test").time_limit);
     let kafka = self::settings(&["--kafka-brokers", "broker:1"], &[]).kafka;
     same(
         &kafka.settings("embedded:1").unwrap(),
@@ -92,7 +112,7 @@ fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default
         settings.smtp.connections,
         settings.again.attempts,
     );
-    assert_eq!(default_file_environment_flag, (20, 11, 22, 33));
+    assert_eq!(default_file_environment_flag, (100, 11, 22, 33));
 }
 
 #[test]
@@ -146,7 +166,7 @@ fn an_empty_variable_is_none() {
 #[test]
 fn a_setting_may_stand_before_and_after_the_command() {
     for arguments in [["--smtp-connections=5", "status"], ["status", "--smtp-connections=5"]] {
-        let cli = read(&arguments, &[]).unwrap();
+        let cli = read(&arguments, &[("DATABASE_URL", "sqlite:mails.db")]).unwrap();
         assert_eq!((cli.task, cli.settings.smtp.connections), (Some(Task::Status), 5));
     }
 }
@@ -187,9 +207,10 @@ fn the_second_mail_server_is_protected_as_the_first_but_for_what_is_its_own() {
 fn the_commands_are_understood() {
     let id = uuid::Uuid::from_u128(7);
     let text = id.to_string();
-    let task = |arguments: &[&str]| read(arguments, &[]).unwrap().task.unwrap();
+    let real = [("KAFKA_BROKERS", "k:1"), ("DATABASE_URL", "sqlite:mails.db"), ("EMAIL_DISPATCH_KEYS", KEY)];
+    let task = |arguments: &[&str]| read(arguments, &real).unwrap().task.unwrap();
     assert_eq!(task(&["serve"]), Task::Serve);
-    assert_eq!(task(&["scenario"]), Task::Scenario);
+    assert_eq!(read(&["scenario"], &[]).unwrap().task, Some(Task::Scenario));
     assert_eq!(task(&["dlt", "list"]), Task::Dlt(Dlt::List { limit: 100 }));
     assert_eq!(task(&["dlt", "replay", "--id", &text]), Task::Dlt(Dlt::Replay { id: vec![id], limit: None }));
     assert_eq!(task(&["replay", "--from-files"]), Task::Replay { from_files: true });
@@ -215,6 +236,7 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("publisher-batch", "0", "must be from 1"),
         ("publisher-breaker-window", "0", "must be from 1"),
         ("publisher-breaker-open", "0s", "must be longer than no time"),
+        ("publisher-lease", "0s", "must be longer than no time"),
         ("publisher-breaker-slow", "0s", "must be longer than no time"),
         ("consumer-in-flight", "0", "must be from 1"),
         ("consumer-buffered", "999", "must be at least consumer-in-flight, 1000"),
@@ -224,7 +246,7 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("database-readers", "0", "must be from 1"),
         ("database-busy-timeout", "0s", "must be longer than no time"),
         ("database-time-limit", "5s", "must be longer than 5s, database-busy-timeout"),
-        ("ledger-lease", "1m 9s", "must be at least 1m 10s: "),
+        ("ledger-lease", "1m 24s", "must be at least 1m 25s: "),
         ("smtp-url", "http://host", "must begin with smtp:// or smtps://"),
         ("smtp-secondary-url", "smtp://two.test", "must not be given without smtp-url"),
         ("smtp-hello-name", "a b", "must be a host's name"),
@@ -232,17 +254,22 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         ("smtp-command-timeout", "0s", "must be longer than no time"),
         ("smtp-final-dot-timeout", "0s", "must be longer than no time"),
         ("smtp-mails-per-connection", "0", "must be from 1"),
-        ("smtp-ca-file", "/no/such/file", "cannot be read"),
+        ("smtp-ca-file", "/no/such/file", "cannot be used"),
+        ("smtp-ca-file", "/dev/null", "has no certificate in it"),
+        ("smtp-idle", "9999999h", "must be at most a year"),
+        ("sms-token-file", "/no/such/file", "cannot be read"),
+        ("http-connections", "0", "must be from 1"),
+        ("http-read-time", "0s", "must be longer than no time"),
         ("smtp-connections", "0", "must be from 1"),
         ("smtp-mails-per-second", "0", "must be from 1"),
-        ("smtp-time-limit", "62s", "must be longer than 62s, the sum of"),
+        ("smtp-time-limit", "1m 2s", "must be longer than 1m 2s, the sum of"),
         ("smtp-queue", "5s", "must be shorter than smtp-breaker-slow, 5s"),
         ("smtp-breaker-open", "0s", "must be longer than no time"),
         ("smtp-breaker-slow", "0s", "must be longer than no time"),
         ("smtp-breaker-window", "0", "must be from 1"),
         ("smtp-secondary-connections", "0", "must be from 1"),
         ("smtp-secondary-mails-per-second", "0", "must be from 1"),
-        ("smtp-secondary-time-limit", "45s", "must be longer than 45s, the sum of"),
+        ("smtp-secondary-time-limit", "1m 2s", "must be longer than 1m 2s, the sum of"),
         ("smtp-secondary-breaker-open", "0s", "must be longer than no time"),
         ("smtp-secondary-breaker-slow", "0s", "must be longer than no time"),
         ("smtp-secondary-breaker-window", "0", "must be from 1"),
@@ -267,6 +294,119 @@ fn each_wrong_setting_is_named_with_its_value_and_the_rule() {
         assert!(said.contains(&format!("\n  --{name} is {value}: {rule}")), "{name}: {said}");
         assert_eq!(said.lines().count(), 2, "only that: {said}");
     }
+}
+
+#[test]
+fn an_address_that_its_part_would_refuse_is_refused_before_anything_starts() {
+    for (variable, value, shown, rule) in [
+        ("SMTP_URL", "smtp://one.test/path", "smtp://one.test", "must end after host and port"),
+        ("SMTP_URL", "smtp://u@one.test", "smtp://one.test", "must have a password beside the user"),
+        ("SMTP_URL", "smtp://one.test?tls=maybe", "smtp://one.test", "must have tls=none"),
+        ("SMTP_URL", "smtp://a_b..test", "smtp://a_b..test", "must name a host or an IP address"),
+        ("SMS_URL", "http://u:s3cret@sms.test", "http://sms.test", "the SMS gateway's address must be like https://"),
+    ] {
+        let said = faults(&[], &[(variable, value)]);
+        assert!(said.contains(&format!("\n  {variable} is {shown}: {rule}")) && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
+fn the_demonstration_and_the_scenario_refuse_every_real_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [
+        ("KAFKA_BROKERS", "k:1"),
+        ("DATABASE_URL", "sqlite:mails.db"),
+        ("EMAIL_DISPATCH_DATA_DIR", folder.path().to_str().unwrap()),
+        ("SMTP_URL", "smtp://one.test"),
+        ("SMTP_SECONDARY_URL", "smtp://two.test"),
+        ("SMS_URL", "http://sms.test"),
+    ];
+    for (command, what) in [([].as_slice(), "the demonstration"), (&["scenario"], "the scenario")] {
+        let said = faults_of(command, &environment);
+        for (variable, _) in environment {
+            let rule = format!("must not be set for {what}, which breaks what it talks to: use serve");
+            assert!(said.contains(&format!("\n  {variable}: {rule}")), "{said}");
+        }
+        assert_eq!(said.lines().count(), 1 + environment.len(), "{said}");
+        assert!(read(command, &[]).is_ok());
+    }
+}
+
+#[test]
+fn a_command_without_what_it_talks_to_is_refused() {
+    let id = uuid::Uuid::from_u128(7).to_string();
+    let [database, cluster, keys] =
+        ["--database-url: must name the database", "--kafka-brokers: must name the cluster", "EMAIL_DISPATCH_KEYS: "];
+    for (command, missing) in [
+        (["status"].as_slice(), [database].as_slice()),
+        (&["dlt", "list"], &[cluster]),
+        (&["dlt", "replay"], &[database, cluster]),
+        (&["replay", "--from-files"], &[database, keys]),
+        (&["unknown", "list"], &[database]),
+        (&["unknown", "resolve", &id, "--as", "sent"], &[database]),
+        (&["unknown", "resolve", &id, "--as", "resend"], &[database, keys]),
+        (&["produce"], &[database, keys]),
+    ] {
+        let said = faults_of(command, &[]);
+        assert!(missing.iter().all(|missing| said.contains(&format!("\n  {missing}"))), "{command:?}: {said}");
+        assert_eq!(said.lines().count(), 1 + missing.len(), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn folders_that_cannot_be_written_to_are_refused_where_they_are_needed() {
+    let said = faults_of(&["--demo-svg=/no/such/folder/a.svg"], &[]);
+    assert!(said.contains("--demo-svg is /no/such/folder/a.svg: must be in a folder that can be written to"), "{said}");
+    for command in [["serve"].as_slice(), &["replay", "--from-files", "--data-dir=."]] {
+        let arguments = [command, &["--backups-dir=/dev/null/backups"]].concat();
+        let said = faults_of(&arguments, &[("EMAIL_DISPATCH_KEYS", KEY)]);
+        assert!(said.contains("--backups-dir is /dev/null/backups: must be a folder that can be written to"), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+    assert!(read(&["--backups-dir=/dev/null/backups"], &[]).is_ok(), "the demonstration has one of its own");
+}
+
+#[test]
+fn properties_that_librdkafka_does_not_take_are_named_all_at_once_without_their_values() {
+    let (_folder, path) = file("sasl.pasword=hunter2secret\nacks=hunter2secret\nlinger.ms=5");
+    let said = faults(&["--kafka-properties", &path], &[]);
+    for name in ["sasl.pasword", "acks"] {
+        assert!(said.contains(&format!("--kafka-properties is {path}: property {name}: ")), "{said}");
+    }
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn settings_of_kafka_that_do_not_go_together_are_refused() {
+    for (name, value) in [("kafka-session-timeout", "10m"), ("kafka-fetch-wait", "10m")] {
+        let said = faults(&[&format!("--{name}={value}")], &[]);
+        assert!(said.contains(&format!("\n  --{name}: ")), "{said}");
+    }
+}
+
+#[cfg(not(feature = "kafka-tls"))]
+#[test]
+fn tls_to_kafka_is_refused_with_the_feature_that_it_takes() {
+    let (_folder, path) = file("security.protocol=ssl");
+    let said = faults(&["--kafka-properties", &path], &[]);
+    assert!(said.contains("property security.protocol: ") && said.contains("--features kafka-tls"), "{said}");
+}
+
+#[test]
+fn the_sms_token_comes_from_the_environment_or_a_file_and_is_never_printed() {
+    let (_folder, path) = file("t0ken\n");
+    for settings in
+        [settings(&["--sms-token-file", &path], &[]), settings(&[], &[("EMAIL_DISPATCH_SMS_TOKEN", "t0ken")])]
+    {
+        assert_eq!(settings.sms.token.as_ref().unwrap().expose_secret(), "t0ken");
+        assert!(!format!("{settings:?}").contains("t0ken"));
+    }
+    let said = faults(&["--sms-token-file", &path], &[("EMAIL_DISPATCH_SMS_TOKEN", "t0ken")]);
+    assert!(said.contains("must not be given together with EMAIL_DISPATCH_SMS_TOKEN"), "{said}");
+    let said = faults(&[], &[("EMAIL_DISPATCH_SMS_TOKEN", "t0 ken")]);
+    assert!(said.contains("EMAIL_DISPATCH_SMS_TOKEN: must hold the token alone") && !said.contains("t0"), "{said}");
+    assert!(matches!(read(&["--sms-token", "t0ken"], &[]), Err(Stop::Usage(_))));
 }
 
 #[test]
@@ -360,7 +500,7 @@ fn no_secret_is_printed() {
         ("DATABASE_URL", "postgres://u:s3cret@db.test/mails?password=s3cret"),
         ("SMTP_URL", "smtp://s3cret:s3cret@one.test"),
         ("SMTP_SECONDARY_URL", "smtp://u:s3cret@two.test"),
-        ("SMS_URL", "http://u:s3cret@sms.test/s3cret?token=s3cret"),
+        ("SMS_URL", "http://sms.test/s3cret?token=s3cret"),
         ("EMAIL_DISPATCH_ALERTS_WEBHOOK", "http://hooks.test/s3cret"),
         ("EMAIL_DISPATCH_KEYS", KEY),
     ];
@@ -394,10 +534,10 @@ fn no_error_repeats_a_secret() {
 
 #[test]
 fn properties_of_librdkafka_come_from_a_file() {
-    let (_folder, path) = file("# TLS\n\nsecurity.protocol = SSL\nsasl.password=a=b\n");
+    let (_folder, path) = file("# Log in\n\nsasl.username = me\nsasl.password=a=b\n");
     let kafka = settings(&["--kafka-properties", &path], &[]).kafka.settings("broker:1").unwrap();
     let properties: Vec<_> = kafka.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(properties, [("sasl.password", "a=b"), ("security.protocol", "SSL")]);
+    assert_eq!(properties, [("sasl.password", "a=b"), ("sasl.username", "me")]);
 }
 
 #[test]
@@ -432,16 +572,20 @@ fn a_service_whose_requests_outlive_it_must_have_a_key() {
     for (name, value) in
         [("KAFKA_BROKERS", "k:1"), ("DATABASE_URL", database.as_str()), ("EMAIL_DISPATCH_DATA_DIR", data)]
     {
-        for command in [["serve"].as_slice(), &["produce"]] {
-            let said = faults(command, &[(name, value)]);
-            assert!(said.contains("EMAIL_DISPATCH_KEYS: ") && said.contains("openssl rand -base64 32"), "{said}");
-            assert!(read(command, &[(name, value), ("EMAIL_DISPATCH_KEYS", KEY)]).is_ok());
-        }
-        assert!(read(&["status"], &[(name, value)]).is_ok(), "it reads no address");
+        let said = faults(&["serve"], &[(name, value)]);
+        assert!(said.contains("EMAIL_DISPATCH_KEYS: ") && said.contains("openssl rand -base64 32"), "{said}");
+        assert!(read(&["serve"], &[(name, value), ("EMAIL_DISPATCH_KEYS", KEY)]).is_ok());
     }
     assert!(read(&["serve"], &[]).is_ok(), "nothing of it outlives the process");
-    let said = faults(&["produce", "--url", "http://127.0.0.1:8080"], &[]);
-    assert!(said.contains("EMAIL_DISPATCH_KEYS: "), "the service could not read it: {said}");
+}
+
+#[test]
+fn a_key_is_needed_where_something_is_encrypted_or_read_and_nowhere_else() {
+    let database = [("DATABASE_URL", "sqlite:mails.db")];
+    let said = faults_of(&["produce"], &database);
+    assert!(said.contains("EMAIL_DISPATCH_KEYS: ") && said.lines().count() == 2, "{said}");
+    assert!(read(&["produce", "--url", "http://127.0.0.1:8080"], &[]).is_ok(), "the service encrypts");
+    assert!(read(&["status"], &database).is_ok(), "it reads no address");
 }
 
 #[test]
@@ -471,43 +615,21 @@ fn an_embedded_mail_server_has_its_end_of_each_conversation_here() {
     let embedded = files(&["--smtp-connections=8000", "--smtp-secondary-connections=100"]);
     let real = ["--smtp-url=smtp://one.test", "--smtp-connections=8000", "--smtp-secondary-connections=100"];
     assert_eq!(embedded - files(&real), 8_200);
+    assert_eq!(files(&["--http-connections=513"]) - files(&[]), 1);
     assert_eq!(files(&[&real[..], &["--smtp-secondary-url=smtp://two.test"]].concat()) - files(&real), 100);
 }
 
 #[test]
 fn the_log_is_text_or_json_and_filtered() {
     for (format, begins) in [(LogFormat::Json, "{"), (LogFormat::Text, "2")] {
-        let lines = Lines::default();
-        let log = logging::subscriber(format, "warn", lines.clone()).unwrap();
-        tracing::subscriber::with_default(log, || {
-            tracing::info!("not this");
-            tracing::warn!(breaker = "primary-smtp", "opened");
-        });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let log = Log::default();
+        let listening = log.listen(format, "warn");
+        tracing::info!("not this");
+        tracing::warn!(breaker = "primary-smtp", "opened");
+        drop(listening);
+        let text = log.text();
         assert!(text.starts_with(begins) && text.contains("opened") && text.contains("primary-smtp"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains("not this") && !text.contains('\u{1b}'), "{text}");
-    }
-}
-
-/// Keeps what is written.
-#[derive(Clone, Default)]
-struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

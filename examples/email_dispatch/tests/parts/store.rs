@@ -60,21 +60,25 @@ fn at_least_once(store: &Store) -> Ledger {
 }
 
 async fn claim(ledger: &Ledger, id: Uuid) -> Claim {
-    match ledger.claim(id, FACTS).await.unwrap() {
+    claim_after(ledger, id, 0).await
+}
+
+async fn claim_after(ledger: &Ledger, id: Uuid, failed_attempts: u32) -> Claim {
+    match ledger.claim(id, FACTS, failed_attempts).await.unwrap() {
         Claimed::Yes(claim) => claim,
         other => panic!("{other:?}"),
     }
 }
 
 async fn is_over(ledger: &Ledger, id: Uuid) -> Status {
-    match ledger.claim(id, FACTS).await.unwrap() {
+    match ledger.claim(id, FACTS, 0).await.unwrap() {
         Claimed::Over(status) => status,
         other => panic!("{other:?}"),
     }
 }
 
 async fn held_until(ledger: &Ledger, id: Uuid) -> i64 {
-    match ledger.claim(id, FACTS).await.unwrap() {
+    match ledger.claim(id, FACTS, 0).await.unwrap() {
         Claimed::Held { until_ms } => until_ms,
         other => panic!("{other:?}"),
     }
@@ -131,7 +135,7 @@ mod claims {
             database.clock.advance(LEASE - Duration::from_millis(1));
             assert_eq!(held_until(&other, first.id).await, first.deadline_ms);
             database.clock.advance(Duration::from_millis(1));
-            assert_eq!(claim(&other, first.id).await.attempts, 2);
+            assert_eq!(claim(&other, first.id).await.attempts, 1, "it is the same attempt");
         }
 
         async fn of_eight_claimants_of_a_thousand_requests_each_request_has_one(database) {
@@ -142,7 +146,7 @@ mod claims {
                 let (ledger, mut ids) = (once(&stores[number % 2]), ids.clone());
                 ids.rotate_left(number * 17);
                 tokio::spawn(async move {
-                    let claimed = join_all(ids.iter().map(async |id| (*id, ledger.claim(*id, FACTS).await.unwrap())));
+                    let claimed = join_all(ids.iter().map(async |id| (*id, ledger.claim(*id, FACTS, 0).await.unwrap())));
                     let won = claimed.await.into_iter().filter(|(_, claimed)| matches!(claimed, Claimed::Yes(_)));
                     won.map(|(id, _)| id).collect::<Vec<_>>()
                 })
@@ -155,7 +159,7 @@ mod claims {
         async fn of_two_claims_in_one_transaction_the_first_wins(database) {
             let ledger = once(&database.store().await);
             let id = Uuid::new_v4();
-            let claimed = join_all((0..5).map(|_| ledger.claim(id, FACTS))).await;
+            let claimed = join_all((0..5).map(|_| ledger.claim(id, FACTS, 0))).await;
             let mut won = claimed.into_iter().map(|claimed| matches!(claimed.unwrap(), Claimed::Yes(_)));
             assert_eq!(won.next(), Some(true));
             assert!(won.all(|won| !won));
@@ -165,7 +169,7 @@ mod claims {
             let ledger = once(&database.store().await);
             let id = Uuid::new_v4();
             {
-                let mut asked = Box::pin(ledger.claim(id, FACTS));
+                let mut asked = Box::pin(ledger.claim(id, FACTS, 0));
                 assert!(futures::poll!(&mut asked).is_pending());
             }
             let row = loop {
@@ -189,7 +193,7 @@ mod claims {
             let ledger = once(&database.store().await);
             let id = Uuid::new_v4();
             let facts = Facts { kind: Kind::Marketing, priority: Priority::High };
-            assert!(matches!(ledger.claim(id, facts).await.unwrap(), Claimed::Yes(_)));
+            assert!(matches!(ledger.claim(id, facts, 0).await.unwrap(), Claimed::Yes(_)));
             let row = ledger.find(id).await.unwrap().unwrap();
             assert_eq!((&*row.kind, &*row.priority, row.changed_at_ms), ("MARKETING", "HIGH", 1_000_000));
         }
@@ -325,7 +329,7 @@ mod at_least_once {
             database.clock.advance(LEASE);
             let ledger = at_least_once(&database.store().await);
             assert!(ledger.sweep().await.unwrap().is_empty());
-            assert_eq!(claim(&ledger, id).await.attempts, 2);
+            assert_eq!(claim(&ledger, id).await.attempts, 1);
         }
 
         async fn handing_over_begins_the_lease_anew(database) {
@@ -358,7 +362,7 @@ mod zombies {
             assert_eq!(ledger.sent(&zombie, "p").await.unwrap(), Written::Fenced);
             assert_eq!(ledger.release(&zombie).await.unwrap(), Written::Fenced);
             assert_eq!(ledger.finish(&zombie, Finish::SmsSent, vec![]).await.unwrap(), Written::Fenced);
-            assert_eq!(ledger.find(zombie.id).await.unwrap().unwrap().attempts, 2);
+            assert_eq!(ledger.find(zombie.id).await.unwrap().unwrap().attempts, 1);
             assert_eq!(ledger.hand_over(&heir).await.unwrap(), Written::Yes);
             assert_eq!(ledger.sent(&heir, "p").await.unwrap(), Written::Yes);
         }
@@ -379,7 +383,7 @@ mod zombies {
             let (ledger, zombie, heir) = zombie_and_heir(database).await;
             let id = Uuid::new_v4();
             let (claimed, fenced, written) =
-                tokio::join!(ledger.claim(id, FACTS), ledger.sent(&zombie, "p"), ledger.sent(&heir, "p"));
+                tokio::join!(ledger.claim(id, FACTS, 0), ledger.sent(&zombie, "p"), ledger.sent(&heir, "p"));
             assert!(matches!(claimed.unwrap(), Claimed::Yes(Claim { attempts: 1, .. })));
             assert_eq!((fenced.unwrap(), written.unwrap()), (Written::Fenced, Written::Yes));
             assert_eq!(status(&ledger, heir.id).await, Status::Sent);
@@ -423,7 +427,20 @@ mod endings {
             let retry = vec![record(Topic::DelayedRetry, "retry")];
             assert_eq!(ledger.finish(&first, again(), retry).await.unwrap(), Written::Yes);
             assert_eq!(payloads(&store).await, ["retry"]);
-            assert_eq!(claim(&ledger, first.id).await.attempts, 2);
+            assert_eq!(claim_after(&ledger, first.id, 1).await.attempts, 2);
+        }
+
+        async fn the_record_of_an_attempt_that_has_failed_claims_nothing_any_more(database) {
+            let ledger = once(&database.store().await);
+            let first = claim(&ledger, Uuid::new_v4()).await;
+            assert_eq!(ledger.finish(&first, again(), vec![]).await.unwrap(), Written::Yes);
+            assert!(matches!(ledger.claim(first.id, FACTS, 0).await.unwrap(), Claimed::Superseded));
+            let second = claim_after(&ledger, first.id, 1).await;
+            assert!(matches!(ledger.claim(first.id, FACTS, 0).await.unwrap(), Claimed::Superseded));
+            // Whoever died at the second attempt has perhaps done it: only the same one takes over.
+            database.clock.advance(LEASE);
+            assert!(matches!(ledger.claim(first.id, FACTS, 0).await.unwrap(), Claimed::Superseded));
+            assert_eq!(claim_after(&ledger, first.id, 1).await.attempts, second.attempts);
         }
 
         async fn a_mail_in_doubt_that_was_refused_can_be_finished_at_once(database) {
@@ -712,7 +729,7 @@ mod trouble {
             let mut stranger = database.stranger().await;
             let lock = if database.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN; LOCK TABLE emails" };
             stranger.execute(lock).await.unwrap();
-            let error = ledger.claim(Uuid::new_v4(), FACTS).await.unwrap_err();
+            let error = ledger.claim(Uuid::new_v4(), FACTS, 0).await.unwrap_err();
             assert!(matches!(error, StoreError::Unavailable(_)) && error.is_transient(), "{error:?}");
             stranger.execute("ROLLBACK").await.unwrap();
             assert_eq!(claim(&ledger, Uuid::new_v4()).await.attempts, 1);
@@ -726,7 +743,7 @@ mod trouble {
             stranger.execute("ALTER TABLE outbox RENAME TO elsewhere").await.unwrap();
             let letter = vec![record(Topic::DeadLetter, "a")];
             let (finished, claimed) =
-                tokio::join!(ledger.finish(&held, failed("f"), letter), ledger.claim(Uuid::new_v4(), FACTS));
+                tokio::join!(ledger.finish(&held, failed("f"), letter), ledger.claim(Uuid::new_v4(), FACTS, 0));
             assert!(matches!(finished.unwrap_err(), StoreError::Failed(_)));
             assert!(matches!(claimed.unwrap_err(), StoreError::Failed(_)));
             stranger.execute("ALTER TABLE elsewhere RENAME TO outbox").await.unwrap();
@@ -751,9 +768,9 @@ mod trouble {
             let store = database.store().await;
             let ledger = once(&store);
             let id = Uuid::new_v4();
-            let (claimed, ()) = tokio::join!(ledger.claim(id, FACTS), store.close());
+            let (claimed, ()) = tokio::join!(ledger.claim(id, FACTS, 0), store.close());
             assert!(matches!(claimed.unwrap(), Claimed::Yes(_)));
-            assert!(matches!(ledger.claim(id, FACTS).await.unwrap_err(), StoreError::Unavailable(_)));
+            assert!(matches!(ledger.claim(id, FACTS, 0).await.unwrap_err(), StoreError::Unavailable(_)));
             assert_eq!(status(&once(&database.store().await), id).await, Status::Sending);
         }
 

@@ -1,6 +1,7 @@
 //! A database of its own for each test: a file for SQLite, and a database on the server that
 //! `EMAIL_DISPATCH_TEST_DATABASE` names for PostgreSQL.
 #![allow(clippy::unwrap_used)] // only tests use it
+#![allow(dead_code)] // not every test needs all of it
 
 use std::{path::Path, time::Duration};
 

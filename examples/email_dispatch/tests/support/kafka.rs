@@ -27,10 +27,14 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode as ErrorCode},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::{MutexGuard, OnceCell},
+    time::Instant,
+};
 
 const JARS: &str = "EMAIL_DISPATCH_TEST_KAFKA_JARS";
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -56,7 +60,8 @@ enum Place {
     Embedded(Broker),
     /// Shared by all tests of the process that do not stop it.
     Shared,
-    Real(RealKafka),
+    /// Only one of them at a time: starting one takes all the cores there are.
+    Real(RealKafka, MutexGuard<'static, ()>),
 }
 
 impl TestKafka {
@@ -76,8 +81,10 @@ impl TestKafka {
 
     /// One that the test may stop.
     pub(crate) async fn real_alone(partitions: i32) -> Option<Self> {
+        static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let turn = ALONE.lock().await;
         let broker = RealKafka::start().await?;
-        Some(Self::on(broker.settings(partitions), Place::Real(broker)).await)
+        Some(Self::on(broker.settings(partitions), Place::Real(broker, turn)).await)
     }
 
     async fn on(settings: KafkaSettings, place: Place) -> Self {
@@ -89,7 +96,7 @@ impl TestKafka {
     pub(crate) fn stop(&self) {
         match &self.place {
             Place::Embedded(broker) => broker.stop().unwrap(),
-            Place::Real(broker) => broker.kill(),
+            Place::Real(broker, _) => broker.kill(),
             Place::Shared => panic!("others use it"),
         }
     }
@@ -98,7 +105,7 @@ impl TestKafka {
     pub(crate) async fn resume(&self) {
         match &self.place {
             Place::Embedded(broker) => broker.resume().unwrap(),
-            Place::Real(broker) => broker.run().await,
+            Place::Real(broker, _) => broker.run().await,
             Place::Shared => panic!("others use it"),
         }
     }
@@ -140,7 +147,18 @@ impl TestKafka {
         let group = format!("{}-{lane}", self.settings.group);
         let list = self.partitions(topic);
         let consumer = self.consumer(&group);
-        let ask = move || consumer.committed_offsets(list, TIME_LIMIT);
+        // A broker that is back does not know at once which groups are its own.
+        let settling =
+            [ErrorCode::NotCoordinator, ErrorCode::CoordinatorNotAvailable, ErrorCode::CoordinatorLoadInProgress];
+        let until = Instant::now() + TIME_LIMIT;
+        let ask = move || loop {
+            match consumer.committed_offsets(list.clone(), TIME_LIMIT) {
+                Err(KafkaError::MetadataFetch(code)) if settling.contains(&code) && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                answer => return answer,
+            }
+        };
         let list = tokio::task::spawn_blocking(ask).await.unwrap().unwrap();
         let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
         list.elements().iter().filter_map(|it| Some((it.partition(), offset(it.offset())?))).collect()

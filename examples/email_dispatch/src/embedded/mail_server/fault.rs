@@ -36,7 +36,7 @@ pub enum MailFault {
     HangAtRecipient,
     /// Says this code to `DATA`.
     Data(u16),
-    /// Closes the connection as soon as some of the message has come.
+    /// Closes the connection as soon as the message's header has come. The client may have sent the rest, dot and all.
     DropMidData,
     /// Says this code to the final dot.
     EndOfData(u16),

@@ -20,6 +20,8 @@ use crate::personal::BASE64;
 
 /// The longest line that is read, in bytes: RFC 5321 asks for 512.
 const LONGEST_LINE: usize = 4_096;
+/// How far the end of a header is looked for, in bytes.
+const LONGEST_HEADER: usize = 64 << 10;
 /// The largest message that is taken, in bytes.
 const LARGEST_MESSAGE: usize = 64 << 20;
 /// How long a server that is being closed waits for the rest of a message.
@@ -208,12 +210,18 @@ impl Session<'_> {
         self.flush().await?;
         let message = match self.fault() {
             MailFault::DropMidData => {
-                self.read().await?;
+                while !self.input.windows(4).any(|bytes| bytes == b"\r\n\r\n") && self.input.len() < LONGEST_HEADER {
+                    self.read().await?;
+                }
+                self.shared.count_unanswered(&self.input);
                 return Ok(Next::Close);
             }
             _ => self.message().await?,
         };
         let fault = self.fault();
+        if matches!(fault, MailFault::DropUnstored | MailFault::DropStored | MailFault::HangAfterFinalDot) {
+            self.shared.count_unanswered(&message);
+        }
         match fault {
             MailFault::EndOfData(code) => return Ok(self.refuse(code, "not this message")),
             MailFault::DropUnstored => return Ok(Next::Close),

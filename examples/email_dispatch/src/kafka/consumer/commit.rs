@@ -43,13 +43,13 @@ pub(super) fn commit(shared: &Shared, consumer: &BaseConsumer<Context>, places: 
         let (topic, partition) = due.place;
         let name = shared.settings.topic_name(topic);
         if let Err(error) = list.add_partition_offset(&name, partition, Offset::Offset(due.commit.offset)) {
-            shared.complain("an offset cannot be committed", &error);
+            shared.complaints.tell("an offset cannot be committed", &error);
             return;
         }
     }
     match consumer.commit(&list, CommitMode::Sync) {
         Ok(()) => shared.desk().committed(&due),
-        Err(error) => shared.complain("offsets are not committed yet", &error),
+        Err(error) => shared.complaints.tell("offsets are not committed yet", &error),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn explain_gaps(shared: &Shared, consumer: &BaseConsumer<Context>) {
         let ask = || match consumer.fetch_watermarks(&name, partition, ASK) {
             Ok((low, _)) => Some(low),
             Err(error) => {
-                shared.complain("the broker does not say what it still has", &error);
+                shared.complaints.tell("the broker does not say what it still has", &error);
                 None
             }
         };

@@ -29,7 +29,7 @@ impl Context {
         let ask = if self.shared.closing().is_some() { Duration::ZERO } else { ASK };
         let committed = consumer.committed_offsets(list.clone(), ask);
         if let Err(error) = &committed {
-            self.shared.complain("it is not known how far the group is", error);
+            self.shared.complaints.tell("it is not known how far the group is", error);
         }
         // Where nothing is committed the group has read nothing, and expects the partition from its beginning.
         let expected = |(topic, partition): Place| {
@@ -71,7 +71,7 @@ impl Context {
     /// A partition that is paused when it is taken away would still be paused when it is given back, for ever.
     fn resume(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         if let Err(error) = consumer.resume(list) {
-            self.shared.complain("partitions cannot be resumed", &error);
+            self.shared.complaints.tell("partitions cannot be resumed", &error);
         }
     }
 }
@@ -81,7 +81,7 @@ impl ConsumerContext for Context {
         match rebalance {
             Rebalance::Revoke(list) => self.taken(consumer, list),
             Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => self.shared.complain("the group could not be joined", error),
+            Rebalance::Error(error) => self.shared.complaints.tell("the group could not be joined", error),
         }
     }
 
@@ -94,10 +94,10 @@ impl ConsumerContext for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", lane = self.shared.lane.name, ?level, facility, "{message}");
+        self.shared.complaints.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.shared.complain("trouble with Kafka", &format_args!("{error}: {reason}"));
+        self.shared.complaints.error(error, reason);
     }
 }

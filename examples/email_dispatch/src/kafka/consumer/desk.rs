@@ -30,7 +30,9 @@ pub(super) struct Desk {
     epochs: u64,
     gaps: Vec<Gap>,
     counts: Progress,
-    /// Whoever waits is woken once this many or fewer are in hand.
+    /// What is in hand, where a large record counts for more than one.
+    load: usize,
+    /// Whoever waits is woken once the load is this or less.
     pub(super) wake_at: Option<usize>,
 }
 
@@ -70,6 +72,11 @@ struct Partition {
     paused: bool,
 }
 
+/// A record counts as one, and as one more for each 32 KiB: so many small ones take as much memory.
+fn load_of(delivery: &Delivery) -> usize {
+    1 + delivery.payload.as_ref().map_or(0, Vec::len) / (32 << 10)
+}
+
 impl Job {
     fn place(&self) -> Place {
         (self.delivery.topic, self.delivery.partition)
@@ -86,6 +93,7 @@ impl Desk {
             epochs: 0,
             gaps: Vec::new(),
             counts: Progress::default(),
+            load: 0,
             wake_at: None,
         }
     }
@@ -117,6 +125,7 @@ impl Desk {
         }
         self.counts.read += 1;
         self.counts.in_hand += 1;
+        self.load += load_of(&delivery);
         let key = delivery.key.as_ref().map(|key| self.hasher.hash_one((place, key)));
         let job = Job { delivery, stop: partition.stop.clone(), key, epoch: partition.epoch };
         let job = match key {
@@ -130,6 +139,7 @@ impl Desk {
     /// A record is finished, or handed back. Gives the next of its key, to be started now.
     pub(super) fn leave(&mut self, job: &Job, finished: bool) -> Option<Job> {
         self.counts.in_hand -= 1;
+        self.load -= load_of(&job.delivery);
         match (self.current(job), finished) {
             (Some(partition), true) => {
                 partition.running -= 1;
@@ -157,7 +167,12 @@ impl Desk {
                 partition.stop.cancel();
             }
         }
-        let dropped = self.keys.retain(|job| !places.contains(&job.place()));
+        let load = &mut self.load;
+        let dropped = self.keys.retain(|job| {
+            let stays = !places.contains(&job.place());
+            *load -= if stays { 0 } else { load_of(&job.delivery) };
+            stays
+        });
         self.counts.in_hand -= dropped;
         self.counts.handed_back += dropped as u64;
     }
@@ -218,8 +233,8 @@ impl Desk {
         self.partitions.get(&place).is_some_and(|it| !it.paused && it.tracker.span() >= self.longest_span)
     }
 
-    pub(super) fn in_hand(&self) -> usize {
-        self.counts.in_hand
+    pub(super) fn load(&self) -> usize {
+        self.load
     }
 
     /// The gaps that nobody has explained yet.
@@ -281,6 +296,19 @@ mod tests {
     }
 
     #[test]
+    fn a_large_record_counts_for_several_until_it_is_finished_or_handed_back() {
+        let mut desk = desk();
+        let large = |offset| Delivery { payload: Some(vec![0; 100 << 10]), ..delivery(Topic::High, offset, Some("a")) };
+        let job = desk.enter(large(0)).unwrap();
+        assert!(desk.enter(large(1)).is_none());
+        assert_eq!((desk.load(), desk.progress().in_hand), (8, 2));
+        desk.let_go(&[HERE]);
+        assert_eq!(desk.load(), 4);
+        assert!(desk.leave(&job, true).is_none());
+        assert_eq!((desk.load(), desk.progress().in_hand), (0, 0));
+    }
+
+    #[test]
     fn the_same_key_waits() {
         let mut desk = desk();
         let first = desk.enter(delivery(Topic::High, 0, Some("a"))).unwrap();
@@ -312,7 +340,7 @@ mod tests {
         desk.leave(&job, true);
         assert_eq!((due(&desk), desk.progress().late, desk.running(&[HERE])), (vec![], 1, 1));
         desk.leave(&again, true);
-        assert_eq!((due(&desk), desk.progress().late, desk.in_hand()), (vec![1], 1, 0));
+        assert_eq!((due(&desk), desk.progress().late, desk.load()), (vec![1], 1, 0));
     }
 
     #[test]
@@ -347,7 +375,7 @@ mod tests {
         desk.let_go(&[HERE]);
         assert!(running.stop.is_cancelled() && !other.stop.is_cancelled());
         assert!(desk.leave(&running, false).is_none());
-        assert_eq!((desk.in_hand(), desk.progress().handed_back, due(&desk)), (1, 2, vec![]));
+        assert_eq!((desk.load(), desk.progress().handed_back, due(&desk)), (1, 2, vec![]));
     }
 
     #[test]

@@ -39,12 +39,12 @@ impl<T> KeyOrder<T> {
     }
 
     /// Forgets what waits and is not to be kept, and says how many that were.
-    pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) -> usize {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) -> usize {
         self.busy
             .values_mut()
             .map(|waiting| {
                 let before = waiting.len();
-                waiting.retain(&keep);
+                waiting.retain(&mut keep);
                 before - waiting.len()
             })
             .sum()

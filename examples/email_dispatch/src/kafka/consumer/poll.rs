@@ -6,12 +6,11 @@ use rdkafka::{
     Message,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::{BorrowedMessage, Headers as _},
+    message::BorrowedMessage,
 };
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{Handler, commit, context::Context, shared::Shared, work::work};
-use crate::record::{Delivery, Headers};
+use super::{super::message::delivery, Handler, commit, context::Context, shared::Shared, work::work};
 
 /// How long a poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
@@ -65,7 +64,7 @@ impl<H: Handler> Poll<H> {
                 None => self.heard_all = Instant::now(),
                 Some(Ok(message)) => is_long = self.take(&message),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return self.shared.give_up(code.to_string()),
-                Some(Err(error)) => self.shared.complain("nothing can be read now", &error),
+                Some(Err(error)) => self.shared.complaints.tell("nothing can be read now", &error),
             }
             if is_long || self.regulated.elapsed() >= LOOK {
                 self.regulate();
@@ -77,13 +76,13 @@ impl<H: Handler> Poll<H> {
     fn make_way(&mut self) {
         let buffered = self.shared.lane.buffered;
         let good_deal = buffered - (buffered / 4).max(1);
-        let mut in_hand = self.shared.desk().in_hand();
-        if in_hand >= buffered && !self.paused {
-            in_hand = self.shared.wait_for(good_deal, LOOK);
+        let mut load = self.shared.desk().load();
+        if load >= buffered && !self.paused {
+            load = self.shared.wait_for(good_deal, LOOK);
         }
-        self.full_since = (in_hand >= buffered).then(|| self.full_since.unwrap_or_else(Instant::now));
+        self.full_since = (load >= buffered).then(|| self.full_since.unwrap_or_else(Instant::now));
         if self.paused {
-            self.paused = in_hand > good_deal;
+            self.paused = load > good_deal;
         } else if let Some(since) = self.full_since {
             self.paused = since.elapsed() >= FULL || self.heard_all.elapsed() >= NEARLY_FULL;
         } else {
@@ -106,7 +105,7 @@ impl<H: Handler> Poll<H> {
 
     fn tell(&self, result: Result<(), KafkaError>) {
         if let Err(error) = result {
-            self.shared.complain("partitions cannot be paused or resumed", &error);
+            self.shared.complaints.tell("partitions cannot be paused or resumed", &error);
         }
     }
 
@@ -114,16 +113,8 @@ impl<H: Handler> Poll<H> {
     fn take(&self, message: &BorrowedMessage<'_>) -> bool {
         let Some(topic) = self.shared.settings.topic(message.topic()) else { return false };
         let place = (topic, message.partition());
-        let delivery = Delivery {
-            topic,
-            partition: message.partition(),
-            offset: message.offset(),
-            key: message.key().map(<[u8]>::to_vec),
-            payload: message.payload().map(<[u8]>::to_vec),
-            headers: headers(message),
-        };
         let mut desk = self.shared.desk();
-        let job = desk.enter(delivery);
+        let job = desk.enter(delivery(topic, message));
         let is_long = desk.is_long(place);
         drop(desk);
         if let Some(job) = job {
@@ -137,7 +128,7 @@ impl<H: Handler> Poll<H> {
         let places = self.shared.desk().places();
         self.shared.desk().let_go(&places);
         self.paused = true;
-        while self.shared.desk().in_hand() > 0 && Instant::now() < until {
+        while self.shared.desk().load() > 0 && Instant::now() < until {
             self.regulate();
             // What is still read is nobody's: it is not tracked, and nothing after it will be committed.
             drop(self.consumer.poll(LOOK));
@@ -150,9 +141,4 @@ impl<H: Handler> Poll<H> {
         drop(closed);
         // Dropping the consumer leaves the group.
     }
-}
-
-fn headers(message: &BorrowedMessage<'_>) -> Headers {
-    let Some(headers) = message.headers() else { return Headers::default() };
-    Headers(headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect())
 }

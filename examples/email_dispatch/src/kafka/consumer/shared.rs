@@ -11,13 +11,10 @@ use super::{
     Lane, Progress,
     desk::{Desk, Job, Place},
 };
-use crate::kafka::KafkaSettings;
+use crate::kafka::{Complaints, KafkaSettings};
 
 /// How many times [`Lane::buffered`] a partition may be long; see [`Desk`].
 const SPAN_PER_BUFFERED: usize = 16;
-
-/// The most often that a failure is told that repeats itself.
-const SAY_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -26,14 +23,14 @@ pub(super) struct Shared {
     /// Held by whoever commits, so that commits do not overtake each other. It says whether the consumer is closed, after
     /// which nobody else commits.
     pub(super) committing: Mutex<bool>,
+    pub(super) complaints: Complaints,
     /// Parent of every partition's `stop`.
     pub(super) stop: CancellationToken,
     desk: Mutex<Desk>,
-    fewer_in_hand: Condvar,
+    less_load: Condvar,
     /// Until when what is in hand may take, once the consumer is closing.
     closing: Mutex<Option<Instant>>,
     fault: Mutex<Option<String>>,
-    said: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -41,14 +38,14 @@ impl Shared {
         let desk = Desk::new(lane.buffered.saturating_mul(SPAN_PER_BUFFERED));
         Self {
             settings,
+            complaints: Complaints::of(lane.name),
             lane,
             committing: Mutex::new(false),
             stop: CancellationToken::new(),
             desk: Mutex::new(desk),
-            fewer_in_hand: Condvar::new(),
+            less_load: Condvar::new(),
             closing: Mutex::new(None),
             fault: Mutex::new(None),
-            said: Mutex::new(None),
         }
     }
 
@@ -60,16 +57,16 @@ impl Shared {
     pub(super) fn leave(&self, job: &Job, finished: bool) -> Option<Job> {
         let mut desk = self.desk.lock();
         let next = desk.leave(job, finished);
-        if desk.wake_at.is_some_and(|few| desk.in_hand() <= few) {
-            self.fewer_in_hand.notify_all();
+        if desk.wake_at.is_some_and(|few| desk.load() <= few) {
+            self.less_load.notify_all();
         }
         next
     }
 
     /// Waits until no more than `few` are in hand, and says how many are.
     pub(super) fn wait_for(&self, few: usize, time_limit: Duration) -> usize {
-        self.wait_while(few, time_limit, |desk| desk.in_hand() > few);
-        self.desk.lock().in_hand()
+        self.wait_while(few, time_limit, |desk| desk.load() > few);
+        self.desk.lock().load()
     }
 
     /// Waits until nobody works on these partitions.
@@ -83,7 +80,7 @@ impl Shared {
         desk.wake_at = Some(wake_at);
         while waits(&desk) {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.fewer_in_hand.wait_for(&mut desk, left).timed_out() {
+            if left.is_zero() || self.less_load.wait_for(&mut desk, left).timed_out() {
                 break;
             }
         }
@@ -111,16 +108,6 @@ impl Shared {
 
     pub(super) fn progress(&self) -> Progress {
         Progress { fault: self.fault.lock().clone(), ..self.desk.lock().progress() }
-    }
-
-    /// Tells of a failure that will be tried again, but not each time.
-    pub(super) fn complain(&self, what: &str, reason: &dyn std::fmt::Display) {
-        let mut said = self.said.lock();
-        let now = Instant::now();
-        if said.is_none_or(|said| now - said >= SAY_EVERY) {
-            *said = Some(now);
-            tracing::warn!(lane = self.lane.name, %reason, "{what}");
-        }
     }
 
     pub(super) fn list(&self, places: &[Place]) -> TopicPartitionList {

@@ -4,7 +4,6 @@ use std::task::Poll;
 
 use futures::{FutureExt, StreamExt, poll, stream::FuturesUnordered};
 use rdkafka::{
-    ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer, PurgeConfig},
@@ -14,7 +13,7 @@ use resile::{
 };
 
 use crate::{
-    kafka::{KafkaFault, KafkaSettings},
+    kafka::{Complaints, KafkaFault, KafkaSettings},
     record::Record,
     store::OutboxRow,
 };
@@ -47,6 +46,7 @@ pub(super) struct Refused {
 /// A way into Kafka.
 pub(super) struct Outlet {
     kafka: KafkaSettings,
+    complaints: Complaints,
     guard: Guard,
     producer: Disposable,
 }
@@ -57,8 +57,9 @@ impl Outlet {
         let time_limiter = TimeLimiter::new("kafka-publisher", time_limit);
         let time_limiter = time_limiter.map_err(|error| KafkaFault::Failed(error.to_string()))?;
         let guard = Pipeline::new((breaker.classify(judge as fn(&Attempt) -> Verdict), time_limiter));
-        let producer = Disposable(Some(producer(&kafka)?));
-        Ok(Self { kafka, guard, producer })
+        let complaints = Complaints::of("publisher");
+        let producer = Disposable(Some(producer(&kafka, complaints.clone())?));
+        Ok(Self { kafka, complaints, guard, producer })
     }
 
     pub(super) fn breaker(&self) -> &CircuitBreaker {
@@ -106,7 +107,7 @@ impl Outlet {
 
     /// A producer that has failed may be of no more use, and one that was purged leaves a gap in its numbering.
     fn begin_anew(&mut self) {
-        match producer(&self.kafka) {
+        match producer(&self.kafka, self.complaints.clone()) {
             Ok(producer) => self.producer = Disposable(Some(producer)),
             Err(error) => tracing::warn!(%error, "the producer could not be replaced"),
         }
@@ -163,7 +164,7 @@ fn judge(attempt: &Attempt) -> Verdict {
     }
 }
 
-async fn hand_over(producer: &FutureProducer, kafka: &KafkaSettings, record: &Record) -> Result<(), Fault> {
+async fn hand_over(producer: &FutureProducer<Complaints>, kafka: &KafkaSettings, record: &Record) -> Result<(), Fault> {
     let acknowledged = {
         let headers = OwnedHeaders::new_with_capacity(record.headers.0.len());
         let headers = record
@@ -183,22 +184,12 @@ async fn hand_over(producer: &FutureProducer, kafka: &KafkaSettings, record: &Re
     }
 }
 
-fn producer(kafka: &KafkaSettings) -> Result<FutureProducer, KafkaFault> {
-    // The time limiter takes records back all at once. Left to itself librdkafka gives them up one by one, and a later
-    // one may then overtake an earlier one.
-    let beyond = kafka.message_timeout.saturating_mul(2).as_millis().clamp(100, i32::MAX as u128);
-    let mut config: ClientConfig = kafka.client();
-    config
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("linger.ms", "5")
-        .set("partitioner", "murmur2_random")
-        .set("message.timeout.ms", beyond.to_string());
-    kafka.with_properties(config).create().map_err(|error| KafkaFault::Failed(error.to_string()))
+fn producer(kafka: &KafkaSettings, complaints: Complaints) -> Result<FutureProducer<Complaints>, KafkaFault> {
+    Ok(kafka.producer().create_with_context(complaints)?)
 }
 
 /// A producer that is taken apart on a thread that may block: it waits for its own threads.
-struct Disposable(Option<FutureProducer>);
+struct Disposable(Option<FutureProducer<Complaints>>);
 
 impl Drop for Disposable {
     fn drop(&mut self) {

@@ -190,35 +190,36 @@ impl Task {
     async fn bury(&self, row: &OutboxRow, why: &str) {
         let octets = row.record.payload.len();
         tracing::error!(topic = row.record.topic.name(), octets, why, "Kafka will never take a record");
-        self.ask(|| async {
-            self.put_dead_letter(&row.record, why).await?;
-            self.outbox.published(&[row.seq]).await
-        })
-        .await;
+        if self.put_dead_letter(&row.record, why).await.is_some() {
+            let row = [row.seq];
+            self.ask(|| self.outbox.published(&row)).await;
+        }
     }
 
-    async fn put_dead_letter(&self, record: &Record, why: &str) -> Result<(), StoreError> {
+    async fn put_dead_letter(&self, record: &Record, why: &str) -> Option<()> {
         let request: Option<EmailRequest> = serde_json::from_slice(&record.payload).ok();
-        let letter = short_dead_letter(record, request.as_ref(), why);
-        if record.topic == Topic::DeadLetter {
-            // One that is as short as can be has been said in the log, and nothing can be done about it.
-            return if is_short(record) { Ok(()) } else { self.outbox.put(&[letter]).await };
+        let letter = [short_dead_letter(record, request.as_ref(), why)];
+        if record.topic == Topic::DeadLetter && is_short(record) {
+            // It has been said in the log, and nothing can be done about it.
+            return Some(());
         }
-        if let Some(request) = request {
+        if let Some(request) = request.filter(|_| record.topic != Topic::DeadLetter) {
             let facts = Facts { kind: request.kind, priority: request.priority };
-            match self.ledger.claim(request.id, facts).await? {
+            let failed = record.headers.failed_attempts();
+            match self.ask(|| self.ledger.claim(request.id, facts, failed)).await? {
                 Claimed::Yes(claim) => {
-                    let failed = Finish::Failed { reason: format!("{UNPUBLISHABLE}: {why}") };
-                    if self.ledger.finish(&claim, failed, vec![letter.clone()]).await? == Written::Yes {
-                        return Ok(());
+                    let failed = || Finish::Failed { reason: format!("{UNPUBLISHABLE}: {why}") };
+                    let finish = || self.ledger.finish(&claim, failed(), letter.to_vec());
+                    if self.ask(finish).await? == Written::Yes {
+                        return Some(());
                     }
                 }
                 // Whatever the record asked for, it has been decided about.
-                Claimed::Over(_) => return Ok(()),
+                Claimed::Over(_) | Claimed::Superseded => return Some(()),
                 Claimed::Held { .. } => {}
             }
         }
-        self.outbox.put(&[letter]).await
+        self.ask(|| self.outbox.put(&letter)).await
     }
 
     /// Asks the database until it answers; nothing for what it will never answer.

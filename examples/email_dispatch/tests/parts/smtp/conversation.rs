@@ -166,6 +166,7 @@ async fn no_answer_after_the_final_dot_leaves_it_unknown_whether_the_mail_was_ta
         let error = send(&here, "one").await.unwrap_err();
         assert_eq!((error.fault, error.stage, error.code), (Fault::Unknown, Stage::FinalDot, None));
         assert_eq!(there.accepted(), taken);
+        assert_eq!(there.unanswered().into_values().collect::<Vec<_>>(), [1]);
     }
 }
 
