@@ -49,11 +49,9 @@ impl Cluster for Broker<'_> {
 async fn played(world: &World, broker: &Broker<'_>, bound: Duration) -> (Vec<Step>, Result<(), Deviation>) {
     let environment = world.environment(&[]);
     let read = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| OsString::from(value));
-    let settings = Cli::read(["email_dispatch", "scenario"].map(OsString::from), &read).unwrap().settings;
+    let settings = Cli::read(["email_dispatch", "serve"].map(OsString::from), &read).unwrap().settings;
     let backups = tempfile::tempdir().unwrap();
-    let database = settings.database.url.clone();
-    let mut settings = demonstration::settings(settings, backups.path());
-    settings.database.url = database;
+    let settings = demonstration::settings(settings, backups.path());
     let (parts, _embedded) = assemble(&settings).await.unwrap();
     let service = Service::start(parts).unwrap();
     let mut passed = Vec::new();
