@@ -167,12 +167,17 @@ impl MailServer {
         }
     }
 
-    /// Has that fault from now on, instead of the one before. Returns when the port is closed, or open again.
+    /// Has that fault from now on, instead of the one before. Returns when the port is closed, or open again, or another
+    /// has changed that meanwhile.
     pub async fn set(&self, fault: MailFault) {
         let open = !matches!(fault, MailFault::Down);
         self.0.shared.fault.send_replace(fault);
+        let (mut faults, mut is_open) = (self.0.shared.fault.subscribe(), self.0.is_open.clone());
         // An error says that the server has been stopped.
-        let _ = self.0.is_open.clone().wait_for(|is_open| *is_open == open).await;
+        tokio::select! {
+            _ = is_open.wait_for(|is_open| *is_open == open) => {}
+            _ = faults.wait_for(|fault| matches!(fault, MailFault::Down) == open) => {}
+        }
     }
 
     /// What is wrong with it now.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use email_dispatch::{
-    embedded::MailFault,
+    embedded::{MailFault, MailServer},
     smtp::{Fault, Handover, SmtpServer, SmtpSettings, Transport},
 };
 use tokio::time::{Instant, timeout};
@@ -198,4 +198,15 @@ fn settings_that_cannot_be_are_refused_by_name() {
     assert_eq!(of(|s| s.mails_per_connection = 0), "primary-smtp: mails_per_connection must be at least 1");
     assert_eq!(of(|s| s.command_timeout = Duration::ZERO), "primary-smtp: command_timeout must be more than 0");
     assert!(of(|s| s.hello = "a\r\nMAIL".to_owned()).starts_with("primary-smtp: hello must be a host name"));
+}
+
+#[tokio::test]
+async fn who_takes_a_server_down_does_not_wait_for_ever_when_another_brings_it_back_at_once() {
+    let server = MailServer::start("primary-smtp").await.unwrap();
+    let both = async {
+        for _ in 0..20 {
+            tokio::join!(server.set(MailFault::Down), server.set(MailFault::None));
+        }
+    };
+    timeout(Duration::from_secs(10), both).await.unwrap();
 }
