@@ -1,8 +1,9 @@
 //! Puts the parts of the service together from its settings, and stands embedded ones in for what is not named.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::{
     alert::{AlertSettings, Alerts},
@@ -17,7 +18,7 @@ use crate::{
     settings::Settings,
     sms::{SmsGateway, SmsSettings},
     smtp::{SmtpAddress, SmtpServer, SmtpSettings},
-    store::Store,
+    store::{Store, StoreError},
     wall_clock::WallClock,
 };
 
@@ -53,7 +54,7 @@ pub async fn assemble(settings: &Settings) -> Result<(Parts<SmtpServer>, Embedde
     let templates = settings.templates()?;
     let mut embedded = Embedded::default();
     let kafka = kafka(settings, &mut embedded)?;
-    let store = Store::connect(&database(settings, &mut embedded)?, settings.database.store(), clock.clone()).await?;
+    let store = connect(settings, &database(settings, &mut embedded)?).await?;
     let servers = mail_servers(settings, &mut embedded).await?;
     let sms_url = match &settings.sms.url {
         Some(url) => url.expose().to_owned(),
@@ -107,6 +108,23 @@ pub fn database(settings: &Settings, embedded: &mut Embedded) -> Result<String, 
         None => embedded.folder.insert(tempfile::tempdir()?).path().to_owned(),
     };
     Ok(format!("sqlite:{}", folder.join("email-dispatch.db").display()))
+}
+
+/// Connects to the database. One that is locked or away is asked again for as long as a query may take.
+///
+/// # Errors
+/// The database's.
+pub async fn connect(settings: &Settings, url: &str) -> Result<Store, StoreError> {
+    let deadline = Instant::now() + settings.database.time_limit;
+    loop {
+        match Store::connect(url, settings.database.store(), WallClock::system()).await {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                tracing::warn!(%error, "the database is asked again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 fn kafka(settings: &Settings, embedded: &mut Embedded) -> Result<KafkaSettings, Failure> {

@@ -13,9 +13,8 @@ use crate::{
     record::{Headers, Record, Topic},
     request::EmailRequest,
     settings::Settings,
-    stage::{Embedded, Failure, database},
+    stage::{Embedded, Failure, connect, database},
     store::{As, Ledger, Status, Store},
-    wall_clock::WallClock,
 };
 
 /// Shows dead letters, or hands them in again.
@@ -145,7 +144,7 @@ pub(super) async fn store(settings: &Settings) -> Result<Store, Failure> {
         return Err("which database? Set database-url (or DATABASE_URL), or the data-dir of the service".into());
     }
     let url = database(settings, &mut Embedded::default())?;
-    Ok(Store::connect(&url, settings.database.store(), WallClock::system()).await?)
+    Ok(connect(settings, &url).await?)
 }
 
 fn ledger(settings: &Settings, store: &Store) -> Ledger {

@@ -1,18 +1,22 @@
 //! What is found when the parts of the service are put together.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use email_dispatch::{
     cli::Cli,
     record::{Headers, Record, Topic},
     settings::Settings,
-    stage::assemble,
+    stage::{self, assemble},
     store::Intake,
 };
 use serde_json::json;
+use sqlx::Executor;
 use uuid::Uuid;
 
-use crate::publisher::{FACTS, request};
+use crate::{
+    database::TestDatabase,
+    publisher::{FACTS, request},
+};
 
 /// Of a service that keeps its database in a folder, with an embedded broker.
 fn settings(folder: &tempfile::TempDir) -> Settings {
@@ -50,4 +54,21 @@ async fn requests_whose_records_went_with_an_embedded_broker_are_told_of_at_the_
     let recent = parts.alerts.recent();
     let details: Vec<_> = recent[0].alert.details().collect();
     assert_eq!((recent[0].alert.key(), details), ("stranded", vec![("requests", "2")]));
+}
+
+#[tokio::test]
+async fn a_database_that_is_locked_at_the_start_is_asked_again() {
+    let database = TestDatabase::sqlite().await.unwrap();
+    database.store().await.close().await;
+    let arguments = ["email_dispatch", "status", "--database-busy-timeout=50ms"].map(OsString::from);
+    let url = database.url.clone();
+    let environment = move |name: &str| (name == "DATABASE_URL").then(|| url.clone().into());
+    let settings = Cli::read(arguments, &environment).unwrap().settings;
+    let mut stranger = database.stranger().await;
+    stranger.execute("BEGIN IMMEDIATE").await.unwrap();
+    let (connected, ()) = tokio::join!(stage::connect(&settings, &database.url), async {
+        tokio::time::sleep(Duration::from_millis(300)).await; // past the first attempt
+        stranger.execute("COMMIT").await.unwrap();
+    });
+    connected.unwrap().close().await;
 }
