@@ -5,7 +5,8 @@
 //! transactions loses anything.
 //!
 //! While no mail server may be asked, since their circuits are open, a request is *held*: it is not claimed, burns no
-//! attempt and takes no place. It only keeps its record unfinished, so that its lane stops reading once it is full.
+//! attempt and keeps no place: it takes one for the moment in which it looks whether that has changed. It only keeps its
+//! record unfinished, so that its lane stops reading once it is full.
 //!
 //! [`route`]: crate::route
 
