@@ -184,7 +184,8 @@ impl TestKafka {
             let name = self.settings.topic_name(topic);
             list.add_partition_offset(&name, partition, Offset::Offset(records / 2)).unwrap();
             let admin: AdminClient<DefaultClientContext> = client(&self.settings.brokers).create().unwrap();
-            admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+            let patient = AdminOptions::new().request_timeout(Some(TIME_LIMIT)).operation_timeout(Some(TIME_LIMIT));
+            admin.delete_records(&list, &patient).await.unwrap();
         }
         records.unsigned_abs()
     }
