@@ -66,8 +66,9 @@ const fn run(name: &'static str, mails: usize, in_flight: usize, takes_ms: u64, 
     }
 }
 
-const RUNS: [Run; 9] = [
+const RUNS: [Run; 10] = [
     run("stand-in", 10_000, 10_000, 1_000, false),
+    run("stand-in-long", 50_000, 10_000, 1_000, false),
     Run { connections: 64, ..run("smtp", 40_000, 1_000, 0, true) },
     run("smtp-1s", 10_000, 8_000, 1_000, true),
     run("in-flight-1000", 5_000, 1_000, 1_000, false),

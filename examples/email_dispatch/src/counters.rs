@@ -240,7 +240,7 @@ impl Counters {
 
     fn attempt_failed(&self, kind: Kind, priority: Priority, outcome: &'static str) {
         add_one(&self.0.totals.failed);
-        let (kind, priority) = (kind_name(kind), priority_name(priority));
+        let (kind, priority) = (kind.name(), priority.name());
         counter!("emails_failed_total", "kind" => kind, "priority" => priority, "outcome" => outcome).increment(1);
     }
 
@@ -267,22 +267,6 @@ fn add_one(total: &AtomicU64) {
 }
 
 fn processed(kind: Kind, priority: Priority, outcome: &'static str) {
-    let (kind, priority) = (kind_name(kind), priority_name(priority));
+    let (kind, priority) = (kind.name(), priority.name());
     counter!("emails_processed_total", "kind" => kind, "priority" => priority, "outcome" => outcome).increment(1);
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Transactional => "TRANSACTIONAL",
-        Kind::Marketing => "MARKETING",
-        Kind::Notification => "NOTIFICATION",
-    }
-}
-
-fn priority_name(priority: Priority) -> &'static str {
-    match priority {
-        Priority::High => "HIGH",
-        Priority::Normal => "NORMAL",
-        Priority::Low => "LOW",
-    }
 }

@@ -135,6 +135,8 @@ impl KafkaSettings {
             .set("heartbeat.interval.ms", heartbeat.as_millis().to_string())
             .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
             .set("queued.min.messages", buffered.clamp(1_000, 100_000).to_string())
+            // As soon as there is room in the queue: the default, a second later, is a second of nothing to do.
+            .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "8192");
         self.with_properties(config)
     }

@@ -25,6 +25,18 @@ pub enum Kind {
     Notification,
 }
 
+impl Kind {
+    /// Its name in JSON, in the database and for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transactional => "TRANSACTIONAL",
+            Self::Marketing => "MARKETING",
+            Self::Notification => "NOTIFICATION",
+        }
+    }
+}
+
 /// How much a failure matters, which decides what happens then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -35,6 +47,18 @@ pub enum Priority {
     Normal,
     /// Given up.
     Low,
+}
+
+impl Priority {
+    /// Its name in JSON, in the database and for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::High => "HIGH",
+            Self::Normal => "NORMAL",
+            Self::Low => "LOW",
+        }
+    }
 }
 
 /// How `content` is written.

@@ -14,6 +14,7 @@ mod database;
 mod error;
 mod lease;
 pub mod ledger;
+mod many;
 mod outbox;
 mod row;
 mod schema;

@@ -1,18 +1,19 @@
 //! The statements that make changes, each many at once.
 //!
-//! The rows of a statement come as one JSON array. So there are a dozen statements however many rows there are, each is
-//! prepared once, and a server is asked once for hundreds of rows. SQLite and PostgreSQL both read fields with `->>`;
-//! only the function that makes rows of an array has two names, and stands as `ROWS` here.
+//! What comes often has its values [bound](super::many). What comes rarely is one JSON array, and so one statement however
+//! many rows there are: SQLite and PostgreSQL both read fields with `->>`; only the function that makes rows of an array
+//! has two names, and stands as `ROWS` here.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use super::{
-    change::{Change, Effect, rounds},
+    change::{Change, ClaimRow, Effect, Move, NewRow, rounds},
     database::Engine,
+    many::{Bound, Many},
     row::{Status, attempts_of, id_of, status_of},
 };
 
@@ -97,12 +98,12 @@ struct Work<'a> {
 type Item<'a, T> = (usize, Uuid, &'a T);
 
 impl Work<'_> {
-    async fn accept<T: Serialize>(&mut self, items: &[Item<'_, T>]) -> Result<(), sqlx::Error> {
+    async fn accept(&mut self, items: &[Item<'_, NewRow>]) -> Result<(), sqlx::Error> {
         let known = self.make(&ACCEPT, items).await?;
         self.find(&known).await
     }
 
-    async fn claim<T: Serialize>(&mut self, items: &[Item<'_, T>]) -> Result<(), sqlx::Error> {
+    async fn claim(&mut self, items: &[Item<'_, ClaimRow>]) -> Result<(), sqlx::Error> {
         let refused = self.make(&CLAIM, items).await?;
         self.find(&refused).await?;
 
@@ -113,18 +114,15 @@ impl Work<'_> {
         if stale.is_empty() {
             return Ok(());
         }
-        self.rows(&DOUBT, &ids(&stale)?).await?;
+        let query = sqlx::query(DOUBT.on(self.engine)).bind(ids(&stale)?).bind(now);
+        query.execute(&mut *self.connection).await?;
         self.find(&stale).await
     }
 
     /// What owners do with their rows, all of which are still theirs.
-    async fn move_all<T: Serialize>(&mut self, items: &[Item<'_, T>]) -> Result<(), Unapplied> {
-        if items.is_empty() {
-            return Ok(());
-        }
-        let query = sqlx::query(MOVE.on(self.engine)).bind(to_array(items)?).bind(self.now);
-        let written = query.execute(&mut *self.connection).await?.rows_affected();
-        if written != items.len() as u64 {
+    async fn move_all(&mut self, items: &[Item<'_, Move>]) -> Result<(), Unapplied> {
+        let rows = items.iter().map(|(_, _, row)| *row);
+        if MOVE.execute(self.connection, self.engine, self.now, rows).await? != items.len() as u64 {
             return Err(Unapplied::Fenced);
         }
         for (index, _, _) in items {
@@ -134,16 +132,14 @@ impl Work<'_> {
     }
 
     /// Runs a statement that returns the rows it has written, and returns the others.
-    async fn make<T: Serialize>(
+    async fn make<T: Bound>(
         &mut self,
-        statement: &Statement,
+        statement: &'static Many,
         items: &[Item<'_, T>],
     ) -> Result<Vec<(usize, Uuid)>, sqlx::Error> {
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut made = HashMap::with_capacity(items.len());
-        for row in self.rows(statement, &to_array(items)?).await? {
+        for row in statement.fetch(self.connection, self.engine, self.now, items.iter().map(|(_, _, row)| *row)).await?
+        {
             made.insert(id_of(&row)?, attempts_of(&row)?);
         }
         let mut others = Vec::new();
@@ -213,10 +209,6 @@ impl Work<'_> {
         let written = query.execute(&mut *self.connection).await?.rows_affected();
         Ok(if written > 0 { Effect::Made { attempts: 0 } } else { Effect::NotMade })
     }
-
-    async fn rows(&mut self, statement: &Statement, array: &str) -> Result<Vec<AnyRow>, sqlx::Error> {
-        sqlx::query(statement.on(self.engine)).bind(array).bind(self.now).fetch_all(&mut *self.connection).await
-    }
 }
 
 /// A statement in the words of each engine.
@@ -235,37 +227,35 @@ impl Statement {
 }
 
 macro_rules! statement {
-    ($before:literal ROWS $after:literal $(, $last:literal)?) => {
+    ($before:literal ROWS $after:literal) => {
         Statement {
-            sqlite: concat!($before, "json_each($1)", $after $(, $last)?),
-            postgres: concat!($before, "json_array_elements(CAST($1 AS json))", $after $(, $last)?),
+            sqlite: concat!($before, "json_each($1)", $after),
+            postgres: concat!($before, "json_array_elements(CAST($1 AS json))", $after),
         }
     };
 }
 
-// `WHERE true` tells SQLite that `ON CONFLICT` does not belong to a join.
-const ACCEPT: Statement = statement!(
+static ACCEPT: Many = Many::new(
     "INSERT INTO emails (id, kind, priority, status, changed_at)
-     SELECT c.value->>'id', c.value->>'kind', c.value->>'priority', 'PENDING', $2
-     FROM " ROWS " AS c WHERE true
+     SELECT c.id, c.kind, c.priority, 'PENDING', NOW
+     FROM c WHERE c.id IS NOT NULL
      ON CONFLICT (id) DO NOTHING
-     RETURNING id, attempts"
+     RETURNING id, attempts",
 );
 
 // The consumer need not have seen the request accepted: on a topic there may be requests of others. A row whose attempt
 // has failed waits for the record of the next one, and the record of a former one, read again, must not take it.
-const CLAIM: Statement = statement!(
+static CLAIM: Many = Many::new(
     "INSERT INTO emails (id, kind, priority, status, owner, held_until, attempts, changed_at)
-     SELECT c.value->>'id', c.value->>'kind', c.value->>'priority', 'SENDING', c.value->>'owner',
-            CAST(c.value->>'until' AS BIGINT), CAST(c.value->>'attempt' AS BIGINT), $2
-     FROM " ROWS " AS c WHERE true
+     SELECT c.id, c.kind, c.priority, 'SENDING', c.owner, c.until, c.attempt, NOW
+     FROM c WHERE c.id IS NOT NULL
      ON CONFLICT (id) DO UPDATE
      SET status = 'SENDING', owner = excluded.owner, held_until = excluded.held_until,
          attempts = excluded.attempts, changed_at = excluded.changed_at
      WHERE (emails.status = 'PENDING' AND emails.attempts < excluded.attempts)
         OR (emails.status = 'SENDING' AND emails.attempts <= excluded.attempts
             AND emails.held_until <= excluded.changed_at)
-     RETURNING id, attempts"
+     RETURNING id, attempts",
 );
 
 const FIND: Statement = statement!(
@@ -287,24 +277,23 @@ const SWEEP: &str = "UPDATE emails
 
 macro_rules! moves {
     ($returning:literal) => {
-        statement!(
+        Many::new(concat!(
             "UPDATE emails
-     SET status = c.value->>'to',
-         owner = CASE WHEN c.value->>'until' IS NULL THEN NULL ELSE emails.owner END,
-         held_until = COALESCE(CAST(c.value->>'until' AS BIGINT), 0),
-         attempts = emails.attempts - COALESCE(CAST(c.value->>'uncount' AS BIGINT), 0),
-         provider = COALESCE(c.value->>'provider', emails.provider),
-         reason = c.value->>'reason', request = c.value->>'request', changed_at = $2
-     FROM " ROWS " AS c
-     WHERE emails.id = c.value->>'id' AND emails.owner = c.value->>'owner'
-       AND (c.value->>'from' IS NULL OR emails.status = c.value->>'from')",
+     SET status = c.new,
+         owner = CASE WHEN c.until IS NULL THEN NULL ELSE emails.owner END,
+         held_until = COALESCE(c.until, 0),
+         attempts = emails.attempts - COALESCE(c.uncount, 0),
+         provider = COALESCE(c.provider, emails.provider),
+         reason = c.reason, request = c.request, changed_at = NOW
+     FROM c
+     WHERE emails.id = c.id AND emails.owner = c.owner AND (c.old IS NULL OR emails.status = c.old)",
             $returning
-        )
+        ))
     };
 }
 
-const MOVE: Statement = moves!("");
-const MOVE_AND_SAY: Statement = moves!(" RETURNING emails.id, emails.attempts");
+static MOVE: Many = moves!("");
+static MOVE_AND_SAY: Many = moves!(" RETURNING emails.id, emails.attempts");
 
 // What an operator says was sent can only be what was in doubt. What is to be tried again may also have failed.
 const RESOLVE: &str = "UPDATE emails
@@ -337,10 +326,6 @@ struct BySeq {
 
 fn ids(items: &[(usize, Uuid)]) -> Result<String, sqlx::Error> {
     to_json(&items.iter().map(|(_, id)| ById { id: *id }).collect::<Vec<_>>())
-}
-
-fn to_array<T: Serialize>(items: &[Item<'_, T>]) -> Result<String, sqlx::Error> {
-    to_json(&items.iter().map(|(_, _, row)| row).collect::<Vec<_>>())
 }
 
 fn to_json(array: &impl Serialize) -> Result<String, sqlx::Error> {

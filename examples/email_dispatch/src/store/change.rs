@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use sqlx::{Arguments, any::AnyArguments, error::BoxDynError};
 use uuid::Uuid;
 
-use super::row::Status;
+use super::{
+    many::{Bound, Type},
+    row::Status,
+};
 use crate::request::{Kind, Priority};
 
 /// One thing to write. Records for the outbox are in the form in which they are stored.
@@ -33,16 +36,15 @@ pub(super) enum Change {
     LetGo { name: String, owner: String },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct NewRow {
     pub(super) id: Uuid,
     pub(super) kind: Kind,
     pub(super) priority: Priority,
-    #[serde(skip)]
     pub(super) record: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct ClaimRow {
     pub(super) id: Uuid,
     pub(super) kind: Kind,
@@ -56,29 +58,77 @@ pub(super) struct ClaimRow {
 
 /// Written only if the row is still this owner's: each write that takes a row from an owner also changes or removes
 /// its name. That is the whole of the fence.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Move {
     pub(super) id: Uuid,
     pub(super) owner: String,
     /// Only from this status.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) from: Option<Status>,
     pub(super) to: Status,
     /// The end of a new lease. Without one the row has no owner any more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) provider: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request: Option<String>,
     /// Whether the last claim is not to count.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) uncount: Option<u32>,
     /// For the outbox, in the same transaction, and only if the row is written.
-    #[serde(skip)]
     pub(super) records: Vec<String>,
+}
+
+const ID: (&str, Type) = ("id", Type::Text);
+const KIND: (&str, Type) = ("kind", Type::Text);
+const PRIORITY: (&str, Type) = ("priority", Type::Text);
+const OWNER: (&str, Type) = ("owner", Type::Text);
+
+impl Bound for NewRow {
+    const COLUMNS: &'static [(&'static str, Type)] = &[ID, KIND, PRIORITY];
+
+    fn bind(&self, to: &mut AnyArguments) -> Result<(), BoxDynError> {
+        to.add(self.id.to_string())?;
+        to.add(self.kind.name())?;
+        to.add(self.priority.name())
+    }
+}
+
+impl Bound for ClaimRow {
+    const COLUMNS: &'static [(&'static str, Type)] =
+        &[ID, KIND, PRIORITY, OWNER, ("until", Type::Number), ("attempt", Type::Number)];
+
+    fn bind(&self, to: &mut AnyArguments) -> Result<(), BoxDynError> {
+        to.add(self.id.to_string())?;
+        to.add(self.kind.name())?;
+        to.add(self.priority.name())?;
+        to.add(&*self.owner)?;
+        to.add(self.until)?;
+        to.add(self.attempt)
+    }
+}
+
+impl Bound for Move {
+    const COLUMNS: &'static [(&'static str, Type)] = &[
+        ID,
+        OWNER,
+        ("old", Type::Text),
+        ("new", Type::Text),
+        ("until", Type::Number),
+        ("provider", Type::Text),
+        ("reason", Type::Text),
+        ("request", Type::Text),
+        ("uncount", Type::Number),
+    ];
+
+    fn bind(&self, to: &mut AnyArguments) -> Result<(), BoxDynError> {
+        to.add(self.id.to_string())?;
+        to.add(&*self.owner)?;
+        to.add(self.from.map(Status::name))?;
+        to.add(self.to.name())?;
+        to.add(self.until)?;
+        to.add(self.provider.as_deref())?;
+        to.add(self.reason.as_deref())?;
+        to.add(self.request.as_deref())?;
+        to.add(self.uncount.map(i64::from))
+    }
 }
 
 impl Move {
