@@ -210,6 +210,11 @@ impl IntervalFunction {
         self.seed.map_or_else(Rng::new, |seed| Rng::with_seed(seed.wrapping_add(run)))
     }
 
+    /// What the jitter is reproducible by.
+    pub(crate) fn seed_in_use(&self) -> Option<u64> {
+        self.seed
+    }
+
     fn cap(&self) -> Duration {
         self.max.unwrap_or(LONGEST).min(LONGEST)
     }

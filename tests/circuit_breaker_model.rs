@@ -69,9 +69,12 @@ impl Wait {
 
 impl Settings {
     fn breaker(&self, clock: &ManualClock) -> CircuitBreaker {
+        CircuitBreaker::new("model", self.config().clock(clock)).expect("settings that can be")
+    }
+
+    fn config(&self) -> Config {
         let kind = if self.time_based { SlidingWindowType::TimeBased } else { SlidingWindowType::CountBased };
         let mut config = Config::default()
-            .clock(clock)
             .sliding_window_type(kind)
             .sliding_window_size(self.size)
             .failure_rate_threshold(self.failure_rate)
@@ -90,7 +93,7 @@ impl Settings {
         if let Some(minimum) = self.half_open_minimum {
             config = config.minimum_number_of_calls_in_half_open_state(minimum);
         }
-        config = match self.wait.clone() {
+        match self.wait.clone() {
             Wait::Fixed(wait) => config.wait_duration_in_open_state(Duration::from_nanos(wait)),
             Wait::Doubled { first, most } => config.wait_interval_function_in_open_state(
                 IntervalFunction::exponential(Duration::from_nanos(first), 2.0).max(Duration::from_nanos(most)),
@@ -100,8 +103,7 @@ impl Settings {
                     Duration::from_nanos(wait.after(attempts))
                 }))
             }
-        };
-        CircuitBreaker::new("model", config).expect("settings that can be")
+        }
     }
 
     fn is_measured(&self) -> bool {
@@ -168,6 +170,8 @@ struct Call {
     generation: u64,
     trial: bool,
     started: u64,
+    /// Whether its start was read, so that it can be slow.
+    measured: bool,
 }
 
 /// What the open, and only the open, state shows is what the state before it showed.
@@ -364,6 +368,10 @@ impl Model {
 
     fn record_trial(&mut self, at: u64, failed: bool, slow: bool) {
         self.trials.push(Recorded { at, failed, slow });
+        self.decide_trials(at);
+    }
+
+    fn decide_trials(&mut self, at: u64) {
         let rates = self.rates(at);
         if let (Some(failure), Some(slow)) = (rates.failure, rates.slow) {
             let trips = failure >= self.settings.failure_rate || slow >= self.settings.slow_rate;
@@ -386,7 +394,8 @@ impl Model {
         let decided = if admitted {
             self.calls += 1;
             let trial = self.state == State::HalfOpen;
-            let call = Call { number: self.calls, generation: self.generation, trial, started: self.now };
+            let measured = self.settings.is_measured();
+            let call = Call { number: self.calls, generation: self.generation, trial, started: self.now, measured };
             if trial {
                 self.outstanding.push(call);
             }
@@ -486,7 +495,7 @@ impl Model {
 
     fn cancel(&mut self, call: Call) {
         let elapsed = self.now - call.started;
-        if self.settings.record_cancelled && self.settings.is_slow(Some(elapsed)) {
+        if self.settings.record_cancelled && call.measured && self.settings.is_slow(Some(elapsed)) {
             self.finish(call, Outcome::Success.into(), Some(elapsed));
         } else if call.trial {
             self.settle();
@@ -515,6 +524,31 @@ impl Model {
     fn open_for(&mut self, wait: u64) {
         self.enter(State::Open, self.now);
         self.open_until_after(wait);
+    }
+
+    /// Everything stays, and is seen by the new settings; but a window of another size or kind is empty.
+    fn reconfigure(&mut self, settings: Settings) {
+        self.settle();
+        let Settings { start, listened_to, .. } = self.settings;
+        let before = std::mem::replace(&mut self.settings, Settings { start, listened_to, ..settings });
+        let after = &self.settings;
+        self.over = match (before.automatic, after.automatic) {
+            (true, false) => self.over.and_then(|over| over.checked_add(1)),
+            (false, true) => self.over.map(|over| over - 1),
+            _ => self.over,
+        };
+        if [after.failure_rate, after.slow_rate] != [before.failure_rate, before.slow_rate] {
+            self.told = [false; 2];
+        }
+        if (after.time_based, after.size) != (before.time_based, before.size) {
+            self.results.clear();
+            self.told = [false; 2];
+            self.generation += u64::from(matches!(self.state, State::Closed | State::MetricsOnly));
+        }
+        if self.state == State::HalfOpen {
+            self.decide_trials(self.now);
+        }
+        self.publish();
     }
 
     fn reset(&mut self) {
@@ -609,6 +643,7 @@ enum Step {
     OpenFor(u64),
     OpenUntil(u64),
     Reset,
+    Reconfigure(Box<Settings>),
     Ask,
 }
 
@@ -650,6 +685,10 @@ impl Run {
 
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
+            Step::Reconfigure(ref settings) => {
+                prop_assert!(self.breaker.reconfigure(settings.config()).is_ok());
+                self.model.reconfigure((**settings).clone());
+            }
             Step::Acquire => {
                 let expected = self.model.acquire();
                 match (self.breaker.try_acquire_owned(), expected) {
@@ -746,7 +785,7 @@ impl Run {
     }
 
     fn measured(&self, call: Call) -> Option<u64> {
-        self.model.settings.is_measured().then_some(self.model.now - call.started)
+        call.measured.then_some(self.model.now - call.started)
     }
 
     fn look(&mut self) -> Result<(), TestCaseError> {
@@ -857,6 +896,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop_oneof![5 => wait(), 1 => Just(u64::MAX)].prop_map(Step::OpenFor),
         1 => wait().prop_map(Step::OpenUntil),
         1 => Just(Step::Reset),
+        2 => settings().prop_map(|settings| Step::Reconfigure(Box::new(settings))),
         2 => Just(Step::Ask),
     ]
 }
@@ -919,5 +959,40 @@ proptest! {
         settings.permitted = 1;
         settings.half_open_minimum = None;
         compare(settings, steps)?;
+    }
+}
+
+proptest! {
+    // Each case is two breakers and their models, looked at after every step.
+    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_set_before_leaves_no_trace_but_counts(
+        settings in settings(),
+        steps in proptest::collection::vec(step(), 1..50),
+        mut last in settings(),
+        later in proptest::collection::vec(step(), 1..80),
+    ) {
+        let mut run = Run::new(settings);
+        for step in &steps {
+            run.step(step)?;
+        }
+        // Later settings have no say in how a breaker begins.
+        last.initial = State::Closed;
+        last.start = run.model.now;
+        run.step(&Step::Reconfigure(Box::new(last.clone())))?;
+        while !run.calls.is_empty() {
+            run.step(&Step::Drop { which: 0 })?;
+        }
+        run.step(&Step::Reset)?;
+        let mut always = Run::new(last);
+        for step in later {
+            run.step(&step)?;
+            always.step(&step)?;
+            run.look()?;
+            always.look()?;
+            let [changed, unchanged] = [&mut run, &mut always].map(|run| Seen { generation: 0, late: 0, ..seen(&run.breaker) });
+            prop_assert_eq!(changed, unchanged);
+        }
     }
 }

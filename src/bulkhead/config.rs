@@ -3,13 +3,18 @@ use std::time::Duration;
 use super::shared::MOST_CALLS;
 use crate::{clock::Clock, error::InvalidConfig};
 
-/// The settings of a [`Bulkhead`](super::Bulkhead).
+/// The settings of a [`Bulkhead`](super::Bulkhead). The setter of a field's name has its rules.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
-    pub(super) max_concurrent_calls: u32,
-    pub(super) max_wait_duration: Duration,
-    pub(super) max_waiting_calls: Option<u32>,
-    pub(super) clock: Clock,
+    /// Calls at once.
+    pub max_concurrent_calls: u32,
+    /// Zero where none waits.
+    pub max_wait_duration: Duration,
+    /// `None` for any number.
+    pub max_waiting_calls: Option<u32>,
+    /// The clock of a new bulkhead.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -42,7 +47,11 @@ impl Config {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Whether a bulkhead can have these settings.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for a setting outside its limits.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         InvalidConfig::check(
             (1..=MOST_CALLS).contains(&self.max_concurrent_calls),
             "max_concurrent_calls",

@@ -224,7 +224,7 @@ impl Admission {
     }
 
     fn poll_wait(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
-        let (shared, clock) = (&bulkhead.inner.shared, &bulkhead.inner.config.clock);
+        let (shared, clock) = (&bulkhead.inner.shared, &bulkhead.inner.clock);
         let waiting = match &mut self.waiting {
             None => {
                 let max_wait = shared.max_wait();
@@ -233,7 +233,7 @@ impl Admission {
                 }
                 let since = cx.read(clock);
                 let over = clock.sleep_until(since.saturating_add(max_wait));
-                match shared.enter(task.waker().clone(), bulkhead.inner.config.max_waiting_calls) {
+                match shared.enter(task.waker().clone()) {
                     Entry::Admitted => {
                         bulkhead.permitted();
                         return Poll::Ready(Ok(()));

@@ -34,6 +34,7 @@ pub use self::{
 };
 use crate::{
     blocking::block_on,
+    clock::Clock,
     error::{BulkheadFull, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
@@ -55,7 +56,7 @@ pub struct Bulkhead {
 struct Inner {
     source: Source,
     shared: Shared,
-    config: Config,
+    clock: Clock,
 }
 
 impl Bulkhead {
@@ -74,14 +75,28 @@ impl Bulkhead {
     }
 
     fn valid(name: impl Into<Name>, config: Config) -> Self {
-        let shared = Shared::new(config.max_concurrent_calls, config.max_wait_duration);
-        Self { inner: Arc::new(Inner { source: Source::new(name, PolicyKind::Bulkhead), shared, config }) }
+        let Config { max_concurrent_calls, max_wait_duration, max_waiting_calls, clock } = config;
+        let shared = Shared::new(max_concurrent_calls, max_wait_duration, max_waiting_calls);
+        Self { inner: Arc::new(Inner { source: Source::new(name, PolicyKind::Bulkhead), shared, clock }) }
     }
 
-    /// The settings now in force.
+    /// The settings now in force. A wait is at most 584 years.
     pub fn config(&self) -> Config {
-        let config = self.inner.config.clone();
-        config.max_concurrent_calls(self.inner.shared.counts().limit).max_wait_duration(self.inner.shared.max_wait())
+        let (max_concurrent_calls, max_wait_duration, max_waiting_calls) = self.inner.shared.settings();
+        Config { max_concurrent_calls, max_wait_duration, max_waiting_calls, clock: self.inner.clock.clone() }
+    }
+
+    /// Goes on with other settings; calls under way and calls that wait stay. Never blocks, as with
+    /// [`change_max_concurrent_calls`](Self::change_max_concurrent_calls); calls that wait already keep the time they
+    /// were given and their place, also where fewer may wait from now on. The clock stays the bulkhead's own.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
+    #[expect(clippy::needless_pass_by_value, reason = "every policy's is called alike")]
+    pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        self.inner.shared.change(config.max_concurrent_calls, config.max_wait_duration, config.max_waiting_calls);
+        Ok(())
     }
 
     /// Takes a place if one is free and nobody waits for it. Does not wait.
@@ -198,7 +213,7 @@ impl Bulkhead {
 
     #[inline]
     fn publish(&self, kind: EventKind) {
-        self.source().publish(|| self.inner.config.clock.now(), || kind);
+        self.source().publish(|| self.inner.clock.now(), || kind);
     }
 
     fn source(&self) -> &Source {

@@ -30,6 +30,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     last_ticket: u64,
+    /// How many may wait.
+    most: Option<u32>,
     /// By ascending ticket.
     waiters: VecDeque<Waiter>,
 }
@@ -59,11 +61,11 @@ pub(super) struct Counts {
 }
 
 impl Shared {
-    pub(super) fn new(limit: u32, max_wait: Duration) -> Self {
+    pub(super) fn new(limit: u32, max_wait: Duration, most_waiting: Option<u32>) -> Self {
         Self {
             word: AtomicU64::new(u64::from(limit) << 32),
             max_wait: AtomicU64::new(nanos(max_wait)),
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(Queue { most: most_waiting, ..Queue::default() }),
         }
     }
 
@@ -88,13 +90,13 @@ impl Shared {
         false
     }
 
-    /// Enters, or joins the queue unless `most` wait already.
-    pub(super) fn enter(&self, waker: Waker, most: Option<u32>) -> Entry {
+    /// Enters, or joins the queue unless it is full.
+    pub(super) fn enter(&self, waker: Waker) -> Entry {
         let mut queue = self.queue.lock();
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let admit = word & WAITING == 0 && has_room(word);
-            if !admit && most.is_some_and(|most| queue.waiters.len() >= most as usize) {
+            if !admit && queue.most.is_some_and(|most| queue.waiters.len() >= most as usize) {
                 return Entry::Refused;
             }
             let next = if admit { word + 1 } else { word | WAITING };
@@ -142,11 +144,32 @@ impl Shared {
 
     pub(super) fn resize(&self, limit: u32) {
         let queue = self.queue.lock();
+        self.set_limit(limit);
+        drop(queue);
+        self.admit_waiters();
+    }
+
+    /// Changes all settings together.
+    pub(super) fn change(&self, limit: u32, max_wait: Duration, most_waiting: Option<u32>) {
+        let mut queue = self.queue.lock();
+        queue.most = most_waiting;
+        self.set_max_wait(max_wait);
+        self.set_limit(limit);
+        drop(queue);
+        self.admit_waiters();
+    }
+
+    /// The limit, the longest wait, and how many may wait.
+    pub(super) fn settings(&self) -> (u32, Duration, Option<u32>) {
+        let queue = self.queue.lock();
+        (limit(self.word.load(Ordering::Relaxed)), self.max_wait(), queue.most)
+    }
+
+    /// For who holds the lock.
+    fn set_limit(&self, limit: u32) {
         let limit = u64::from(limit) << 32;
         let resized = |word: u64| Some(word & !LIMIT | limit);
         let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, resized);
-        drop(queue);
-        self.admit_waiters();
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -227,7 +250,7 @@ mod models {
     fn wait_and_enter(shared: &Shared) {
         let mut ticket = None;
         block_on(poll_fn(|task| match ticket {
-            None => match shared.enter(task.waker().clone(), None) {
+            None => match shared.enter(task.waker().clone()) {
                 Entry::Admitted => Poll::Ready(()),
                 Entry::Queued(queued) => {
                     ticket = Some(queued);
@@ -241,7 +264,7 @@ mod models {
     }
 
     fn queued(shared: &Shared) -> Ticket {
-        match shared.enter(Waker::noop().clone(), None) {
+        match shared.enter(Waker::noop().clone()) {
             Entry::Queued(ticket) => ticket,
             other => panic!("not full: {other:?}"),
         }
@@ -256,7 +279,7 @@ mod models {
     #[test]
     fn the_limit_is_never_exceeded() {
         explore(|| {
-            let shared = Arc::new((Shared::new(1, Duration::ZERO), AtomicU32::new(0)));
+            let shared = Arc::new((Shared::new(1, Duration::ZERO, None), AtomicU32::new(0)));
             let enter = |shared: &(Shared, AtomicU32), wait: bool| {
                 if wait {
                     wait_and_enter(&shared.0);
@@ -280,7 +303,7 @@ mod models {
     #[test]
     fn a_place_given_back_reaches_the_waiter() {
         explore(|| {
-            let shared = Arc::new(Shared::new(2, Duration::ZERO));
+            let shared = Arc::new(Shared::new(2, Duration::ZERO, None));
             assert!(shared.try_enter() && shared.try_enter());
             let threads = [(); 2].map(|()| {
                 let shared = Arc::clone(&shared);
@@ -298,7 +321,7 @@ mod models {
     #[test]
     fn a_waiter_that_leaves_while_it_is_admitted_passes_the_place_on() {
         explore(|| {
-            let shared = Arc::new(Shared::new(1, Duration::ZERO));
+            let shared = Arc::new(Shared::new(1, Duration::ZERO, None));
             assert!(shared.try_enter());
             let ticket = queued(&shared);
             let impatient = {
@@ -324,7 +347,7 @@ mod models {
     #[test]
     fn resizing_while_a_place_is_given_back_loses_neither() {
         explore(|| {
-            let shared = Arc::new(Shared::new(1, Duration::ZERO));
+            let shared = Arc::new(Shared::new(1, Duration::ZERO, None));
             assert!(shared.try_enter());
             let leaving = {
                 let shared = Arc::clone(&shared);
@@ -341,6 +364,34 @@ mod models {
             leaving.join().unwrap();
             growing.join().unwrap();
             nobody_is_left(&shared, 2);
+        });
+    }
+
+    #[test]
+    fn shrinking_while_places_are_given_back_and_taken_admits_no_more_than_the_new_limit() {
+        explore(|| {
+            let shared = Arc::new(Shared::new(2, Duration::ZERO, None));
+            assert!(shared.try_enter() && shared.try_enter());
+            let leaving = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.leave())
+            };
+            let shrinking = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.change(1, Duration::from_secs(1), Some(1)))
+            };
+            // In before the shrinking, where a place was given back in time, or not at all.
+            let entered = shared.try_enter();
+            leaving.join().unwrap();
+            shrinking.join().unwrap();
+            assert!(!shared.try_enter(), "one call or two are in, and one may be");
+            shared.leave();
+            if entered {
+                assert!(!shared.try_enter());
+                shared.leave();
+            }
+            nobody_is_left(&shared, 1);
+            assert_eq!(shared.settings(), (1, Duration::from_secs(1), Some(1)));
         });
     }
 }

@@ -11,26 +11,45 @@ pub enum SlidingWindowType {
     TimeBased,
 }
 
-/// The settings of a [`CircuitBreaker`](super::CircuitBreaker), with Resilience4j's names and defaults.
+/// The settings of a [`CircuitBreaker`](super::CircuitBreaker), with Resilience4j's names and defaults. The setter of a
+/// field's name has its rules.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
-    pub(super) failure_rate_threshold: f32,
-    pub(super) slow_call_rate_threshold: f32,
-    pub(super) slow_call_duration_threshold: Option<Duration>,
-    pub(super) permitted_number_of_calls_in_half_open_state: u32,
-    pub(super) max_wait_duration_in_half_open_state: Duration,
-    pub(super) transition_to_state_after_wait_duration: State,
-    pub(super) max_trial_call_duration: Duration,
-    pub(super) sliding_window_type: SlidingWindowType,
-    pub(super) sliding_window_size: u32,
-    pub(super) minimum_number_of_calls: Option<u32>,
-    pub(super) minimum_number_of_calls_in_half_open_state: Option<u32>,
-    pub(super) wait_duration_in_open_state: Option<Duration>,
-    pub(super) wait_interval_function_in_open_state: Option<IntervalFunction>,
-    pub(super) automatic_transition_from_open_to_half_open_enabled: bool,
-    pub(super) initial_state: State,
-    pub(super) record_cancelled_slow_calls: bool,
-    pub(super) clock: Clock,
+    /// In percent.
+    pub failure_rate_threshold: f32,
+    /// In percent.
+    pub slow_call_rate_threshold: f32,
+    /// `None` where no call is slow.
+    pub slow_call_duration_threshold: Option<Duration>,
+    /// Trial calls.
+    pub permitted_number_of_calls_in_half_open_state: u32,
+    /// Zero for no limit.
+    pub max_wait_duration_in_half_open_state: Duration,
+    /// Open or closed.
+    pub transition_to_state_after_wait_duration: State,
+    /// Zero for no limit.
+    pub max_trial_call_duration: Duration,
+    /// Calls or time.
+    pub sliding_window_type: SlidingWindowType,
+    /// Calls or seconds.
+    pub sliding_window_size: u32,
+    /// `None` where it follows the window.
+    pub minimum_number_of_calls: Option<u32>,
+    /// `None` where it follows `minimum_number_of_calls`.
+    pub minimum_number_of_calls_in_half_open_state: Option<u32>,
+    /// `None` for 60 s, or where the interval function says.
+    pub wait_duration_in_open_state: Option<Duration>,
+    /// `None` where the wait is always the same.
+    pub wait_interval_function_in_open_state: Option<IntervalFunction>,
+    /// Whether no call is needed.
+    pub automatic_transition_from_open_to_half_open_enabled: bool,
+    /// The state of a new breaker.
+    pub initial_state: State,
+    /// Whether they count as slow successes.
+    pub record_cancelled_slow_calls: bool,
+    /// The clock of a new breaker.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -195,7 +214,11 @@ impl Config {
         self.wait_interval_function_in_open_state.clone().unwrap_or_else(fixed)
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Whether a breaker can have these settings.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for the first setting out of range or at odds with another.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         for (field, percent) in [
             ("failure_rate_threshold", self.failure_rate_threshold),
             ("slow_call_rate_threshold", self.slow_call_rate_threshold),

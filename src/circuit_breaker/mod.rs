@@ -53,7 +53,18 @@ mod shared;
 mod state;
 mod window;
 
-use std::{collections::VecDeque, error::Error as StdError, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    fmt,
+    future::Future,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 pub use self::{
     config::{Config, SlidingWindowType},
@@ -66,12 +77,12 @@ use self::{
 };
 pub use crate::event::State;
 use crate::{
-    clock::{Instant, nanos},
+    clock::{Clock, Instant, nanos},
     error::{CircuitOpen, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     outcome::{Outcome, Verdict},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
-    sync::contained,
+    sync::{Mutex, contained},
 };
 
 /// Stops calling a dependency that keeps failing. Cheap to clone; a clone is the same breaker.
@@ -85,14 +96,41 @@ pub struct CircuitBreaker {
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    config: Config,
-    /// Whether the start of a call is read: where a call can be slow.
-    reads_start: bool,
-    /// Whether its end is read: also where the window is one over time.
-    reads_end: bool,
-    /// The slow-call threshold in nanoseconds; the end of time where no call is slow.
-    slow_above: u64,
+    clock: Clock,
+    reads: Reads,
     shared: Shared,
+    /// Taken within the lock of the state or alone, never around it.
+    config: Mutex<Config>,
+}
+
+/// What calls read of the settings.
+#[derive(Debug, Default)]
+struct Reads {
+    /// The slow-call threshold in nanoseconds; the end of time where no call is slow and no start is read.
+    slow_above: AtomicU64,
+    /// Whether the end of a call is read even where its start was not: where the window is one over time.
+    every_end: AtomicBool,
+    cancelled_slow_calls: AtomicBool,
+}
+
+impl Reads {
+    fn set(&self, config: &Config) {
+        let slow_above = config.slow_call_duration_threshold.map_or(u64::MAX, |slow| nanos(slow).min(u64::MAX - 1));
+        let time_based = config.sliding_window_type == SlidingWindowType::TimeBased;
+        self.slow_above.store(slow_above, Ordering::Relaxed);
+        self.every_end.store(time_based, Ordering::Relaxed);
+        self.cancelled_slow_calls.store(config.record_cancelled_slow_calls, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn slow_above(&self) -> u64 {
+        self.slow_above.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn start(&self) -> bool {
+        self.slow_above() != u64::MAX
+    }
 }
 
 /// A snapshot of a breaker. Taking one changes nothing.
@@ -101,7 +139,7 @@ struct Inner {
 pub struct Metrics {
     /// The state.
     pub state: State,
-    /// How often the state has been entered anew, by whatever way.
+    /// How often the state has been entered anew, by whatever way, a window that starts afresh included.
     pub generation: u64,
     /// The share of failed calls in percent; `None` below the minimum number of calls.
     pub failure_rate: Option<f32>,
@@ -119,7 +157,7 @@ pub struct Metrics {
     pub not_permitted_calls: u64,
     /// Trial calls under way.
     pub outstanding_trial_calls: u32,
-    /// Results, ever, of calls admitted before the state last changed. They are counted nowhere else.
+    /// Results, ever, of calls admitted in an earlier generation. They are counted nowhere else.
     pub late_results: u64,
     /// After how long an open circuit admits a call; `None` in other states, and where no moment can be named.
     pub retry_after: Option<Duration>,
@@ -176,20 +214,49 @@ impl CircuitBreaker {
 
     fn build(name: Name, config: Config) -> Self {
         let shared = Shared::new(Core::new(&config, config.clock.now()));
-        let time_based = config.sliding_window_type == SlidingWindowType::TimeBased;
-        let reads_start = config.slow_call_duration_threshold.is_some();
-        let reads_end = reads_start || time_based;
-        let slow_above = config.slow_call_duration_threshold.map_or(u64::MAX, nanos);
         let source = Source::new(name, PolicyKind::CircuitBreaker);
-        let breaker = Self { inner: Arc::new(Inner { source, config, reads_start, reads_end, slow_above, shared }) };
+        let (clock, reads) = (config.clock.clone(), Reads::default());
+        reads.set(&config);
+        let breaker = Self { inner: Arc::new(Inner { source, clock, reads, shared, config: Mutex::new(config) }) };
         // An initial state of open may have a wait that only code of the user's can tell.
         breaker.look(breaker.now(), |_| ());
         breaker
     }
 
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.inner.config
+    /// The settings now in force.
+    pub fn config(&self) -> Config {
+        self.inner.config.lock().clone()
+    }
+
+    /// Goes on with other settings in the same state. An open circuit stays open until the moment it was to be; later
+    /// waits are the new ones. A window of another size or kind starts afresh, in a new generation where it is in use:
+    /// results of calls admitted before are late ones then. A half-open circuit keeps its trial calls and is decided at
+    /// once if enough of them have finished; a closed one by the next result. `initial_state` is for new breakers, and
+    /// the clock stays the breaker's own.
+    ///
+    /// ```
+    /// use resile::{CircuitBreaker, circuit_breaker::Config};
+    ///
+    /// let breaker = CircuitBreaker::with_defaults("orders");
+    /// breaker.reconfigure(Config::default().failure_rate_threshold(20.0))?;
+    /// assert_eq!(breaker.config().failure_rate_threshold, 20.0);
+    /// # Ok::<(), resile::InvalidConfig>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
+    pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        let mut config = config.clock(self.inner.clock.clone());
+        let notes = self.look(self.now(), |core| {
+            core.reconfigure(&config);
+            self.inner.reads.set(&config);
+            // A function of the user's in the old settings is dropped outside the locks.
+            mem::swap(&mut *self.inner.config.lock(), &mut config);
+            core.take_notes()
+        });
+        self.publish(notes);
+        Ok(())
     }
 
     /// The state now. Asking changes nothing: without the automatic transition an open circuit stays open until a call
@@ -359,12 +426,12 @@ impl CircuitBreaker {
     }
 
     fn now(&self) -> Instant {
-        self.inner.config.clock.now()
+        self.inner.clock.now()
     }
 
     fn look<R>(&self, now: Instant, decide: impl FnOnce(&mut Core) -> R) -> R {
         let ask = |attempts| {
-            let waits = self.inner.config.open_wait();
+            let waits = self.config().open_wait();
             let wait = || waits.sample(attempts, None, &mut waits.rng_of_run(attempts.into()));
             contained(wait).unwrap_or(Config::DEFAULT_WAIT)
         };
@@ -386,15 +453,13 @@ impl CircuitBreaker {
         }
         ticket.generation = word.generation();
         ticket.trial = 0;
-        if self.inner.reads_start {
-            ticket.started = cx.read(&self.inner.config.clock);
-        }
+        ticket.started = if self.inner.reads.start() { cx.read(&self.inner.clock) } else { Ticket::UNREAD };
         Ok(())
     }
 
     #[cold]
     fn admit_by_looking(&self, cx: &mut Cx, ticket: &mut Ticket) -> Result<(), Rejected> {
-        let now = cx.read(&self.inner.config.clock);
+        let now = cx.read(&self.inner.clock);
         let refusal = match self.inner.shared.refuse(now) {
             Some(refusal) => {
                 if refusal.state == State::Open {
@@ -404,7 +469,7 @@ impl CircuitBreaker {
             }
             None => {
                 let (admitted, notes) =
-                    self.look(now, |core| (core.acquire(self.inner.reads_start), core.take_notes()));
+                    self.look(now, |core| (core.acquire(self.inner.reads.start()), core.take_notes()));
                 if admitted.is_err() {
                     self.inner.shared.count_not_permitted();
                 }
@@ -431,14 +496,16 @@ impl CircuitBreaker {
     /// can change by it.
     #[inline(always)]
     fn finish(&self, ticket: &Ticket, verdict: Verdict) {
-        let now = if self.inner.reads_end { self.now() } else { Instant::default() };
+        let measured = ticket.started != Ticket::UNREAD;
+        let reads_end = measured || self.inner.reads.every_end.load(Ordering::Relaxed);
+        let now = if reads_end { self.now() } else { Instant::default() };
         let elapsed = now.as_nanos().saturating_sub(ticket.started.as_nanos());
-        self.finish_after(ticket, verdict, if self.inner.reads_start { elapsed } else { UNMEASURED }, now);
+        self.finish_after(ticket, verdict, if measured { elapsed } else { UNMEASURED }, now);
     }
 
     #[inline(always)]
     fn finish_after(&self, ticket: &Ticket, verdict: Verdict, elapsed: u64, now: Instant) {
-        let slow = elapsed > self.inner.slow_above && elapsed != UNMEASURED;
+        let slow = elapsed > self.inner.reads.slow_above() && elapsed != UNMEASURED;
         let plain = verdict.outcome == Outcome::Success && !slow && ticket.trial == 0 && !verdict.opens();
         if plain {
             match self.inner.shared.count_plain(ticket.generation, now) {
@@ -467,9 +534,10 @@ impl CircuitBreaker {
 
     /// Gives back what a call held that ends without a result.
     fn cancel(&self, ticket: &Ticket) {
-        if self.inner.config.record_cancelled_slow_calls && self.inner.reads_start {
+        let reads = &self.inner.reads;
+        if reads.cancelled_slow_calls.load(Ordering::Relaxed) && ticket.started != Ticket::UNREAD {
             let elapsed = self.now().as_nanos().saturating_sub(ticket.started.as_nanos());
-            if elapsed > self.inner.slow_above {
+            if elapsed > reads.slow_above() {
                 return self.finish_by_looking(ticket, Outcome::Success.into(), true, elapsed);
             }
         }

@@ -33,8 +33,13 @@ pub(super) struct Ticket {
     pub(super) generation: u64,
     /// A trial call's number, from 1; 0 for any other call.
     pub(super) trial: u64,
-    /// When it was admitted; the clock's zero where nothing asks.
+    /// When it was admitted, or [`UNREAD`](Self::UNREAD).
     pub(super) started: Instant,
+}
+
+impl Ticket {
+    /// In place of a start that nothing asked for. What is asked later cannot be answered for this call.
+    pub(super) const UNREAD: Instant = Instant::NEVER;
 }
 
 /// The numbers of a refusal.
@@ -127,6 +132,7 @@ pub(super) struct Core {
 /// The settings as the decision needs them.
 #[derive(Debug)]
 struct Rules {
+    slides_over: (SlidingWindowType, u32),
     failure_rate_threshold: f32,
     slow_call_rate_threshold: f32,
     minimum_number_of_calls: u32,
@@ -140,33 +146,47 @@ struct Rules {
     expired_trial_is_slow: bool,
 }
 
+impl Rules {
+    fn of(config: &Config) -> Self {
+        let max_trial = Some(config.max_trial_call_duration).filter(|max| !max.is_zero());
+        Self {
+            slides_over: (config.sliding_window_type, config.sliding_window_size),
+            failure_rate_threshold: config.failure_rate_threshold,
+            slow_call_rate_threshold: config.slow_call_rate_threshold,
+            minimum_number_of_calls: config.effective_minimum(),
+            minimum_in_half_open: config.effective_half_open_minimum(),
+            permitted_in_half_open: config.permitted_number_of_calls_in_half_open_state,
+            waits: config.open_wait(),
+            automatic: config.automatic_transition_from_open_to_half_open_enabled,
+            max_half_open: Some(config.max_wait_duration_in_half_open_state).filter(|max| !max.is_zero()),
+            after_max_half_open: config.transition_to_state_after_wait_duration,
+            max_trial,
+            expired_trial_is_slow: max_trial
+                .zip(config.slow_call_duration_threshold)
+                .is_some_and(|(max, slow)| max >= slow),
+        }
+    }
+
+    fn window(&self, now: Instant) -> Window {
+        match self.slides_over {
+            (SlidingWindowType::CountBased, calls) => Window::Count(CountWindow::new(calls)),
+            (SlidingWindowType::TimeBased, seconds) => Window::Time(TimeWindow::new(seconds, now)),
+        }
+    }
+
+    fn thresholds(&self) -> [f32; 2] {
+        [self.failure_rate_threshold, self.slow_call_rate_threshold]
+    }
+}
+
 impl Core {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let size = config.sliding_window_size;
-        let window = match config.sliding_window_type {
-            SlidingWindowType::CountBased => Window::Count(CountWindow::new(size)),
-            SlidingWindowType::TimeBased => Window::Time(TimeWindow::new(size, now)),
-        };
-        let permitted = config.permitted_number_of_calls_in_half_open_state;
-        let waits = config.open_wait();
-        let max_trial = Some(config.max_trial_call_duration).filter(|max| !max.is_zero());
+        let rules = Rules::of(config);
+        let permitted = rules.permitted_in_half_open;
         let mut core = Self {
-            rng: waits.rng(),
-            rules: Rules {
-                failure_rate_threshold: config.failure_rate_threshold,
-                slow_call_rate_threshold: config.slow_call_rate_threshold,
-                minimum_number_of_calls: config.effective_minimum(),
-                minimum_in_half_open: config.effective_half_open_minimum(),
-                permitted_in_half_open: permitted,
-                waits,
-                automatic: config.automatic_transition_from_open_to_half_open_enabled,
-                max_half_open: Some(config.max_wait_duration_in_half_open_state).filter(|max| !max.is_zero()),
-                after_max_half_open: config.transition_to_state_after_wait_duration,
-                max_trial,
-                expired_trial_is_slow: max_trial
-                    .zip(config.slow_call_duration_threshold)
-                    .is_some_and(|(max, slow)| max >= slow),
-            },
+            rng: rules.waits.rng(),
+            window: rules.window(now),
+            rules,
             state: State::Closed,
             generation: 0,
             attempts: 0,
@@ -176,7 +196,6 @@ impl Core {
             asked: None,
             rounds: 0,
             previous_wait: None,
-            window,
             trials: CountWindow::new(permitted),
             shown: Shown::Window,
             entered_with: Rates::default(),
@@ -197,6 +216,35 @@ impl Core {
             core.go_to(config.initial_state, now);
         }
         core
+    }
+
+    /// Goes on by other rules. Moments that are settled stay, and what follows from here on follows the new ones.
+    pub(super) fn reconfigure(&mut self, config: &Config) {
+        let (now, rules) = (self.latest, Rules::of(config));
+        let before = mem::replace(&mut self.rules, rules);
+        let rules = &self.rules;
+        if rules.waits.seed_in_use() != before.waits.seed_in_use() {
+            self.rng = rules.waits.rng();
+        }
+        if rules.thresholds() != before.thresholds() {
+            self.announced_failures = false;
+            self.announced_slow_calls = false;
+        }
+        // The wait ends at the same moment, which the automatic transition no longer counts to it.
+        if let Some(last) = self.last_refused.filter(|last| *last < Instant::NEVER) {
+            let end = last.as_nanos() + u64::from(before.automatic);
+            self.last_refused = Some(Instant::from_nanos(end.saturating_sub(rules.automatic.into())));
+        }
+        self.trials.make_room(rules.permitted_in_half_open);
+        if rules.slides_over != before.slides_over {
+            self.window = rules.window(now);
+            self.announced_failures = false;
+            self.announced_slow_calls = false;
+            self.generation += u64::from(matches!(self.state, State::Closed | State::MetricsOnly));
+        }
+        if self.state == State::HalfOpen {
+            self.decide_trials(now);
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -332,26 +380,27 @@ impl Core {
         let now = self.latest;
         match self.state {
             State::Closed | State::MetricsOnly | State::Disabled => {
-                let started = if started { now } else { Instant::default() };
+                let started = if started { now } else { Ticket::UNREAD };
                 Ok(Ticket { generation: self.generation, trial: 0, started })
             }
             State::Open if now > self.last_refused() => {
                 self.go_to(State::HalfOpen, now);
-                self.acquire_trial()
+                self.acquire_trial(started)
             }
-            State::HalfOpen => self.acquire_trial(),
+            State::HalfOpen => self.acquire_trial(started),
             State::Open | State::ForcedOpen => Err(self.refuse()),
         }
     }
 
-    fn acquire_trial(&mut self) -> Result<Ticket, Refusal> {
+    fn acquire_trial(&mut self, started: bool) -> Result<Ticket, Refusal> {
         let taken = self.trials.totals().calls as usize + self.outstanding.len();
         if taken >= self.rules.permitted_in_half_open as usize {
             return Err(self.refuse());
         }
         self.last_trial += 1;
         self.outstanding.push_back((self.last_trial, self.latest));
-        Ok(Ticket { generation: self.generation, trial: self.last_trial, started: self.latest })
+        let started = if started { self.latest } else { Ticket::UNREAD };
+        Ok(Ticket { generation: self.generation, trial: self.last_trial, started })
     }
 
     fn refuse(&mut self) -> Refusal {
@@ -444,6 +493,11 @@ impl Core {
 
     fn record_trial(&mut self, failed: bool, slow: bool, at: Instant) {
         self.trials.record(failed, slow);
+        self.decide_trials(at);
+    }
+
+    /// Leaves the half-open state if enough trial calls have finished.
+    fn decide_trials(&mut self, at: Instant) {
         let rates = self.rates(at);
         let (Some(failure), Some(slow)) = (rates.failure, rates.slow) else { return };
         let trips = failure >= self.rules.failure_rate_threshold || slow >= self.rules.slow_call_rate_threshold;

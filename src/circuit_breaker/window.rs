@@ -113,6 +113,18 @@ impl CountWindow {
         self.totals
     }
 
+    /// Holds up to `size` calls from now on, if that is more than before. Keeps the counts, not the order.
+    pub(super) fn make_room(&mut self, size: u32) {
+        if size > self.size {
+            let Totals { calls, failed, slow, slow_failed } = self.totals;
+            *self = Self::new(size);
+            for call in 0..calls {
+                // Those that failed come first, the slow ones of them last and followed by the other slow ones.
+                self.record(call < failed, (failed - slow_failed..failed - slow_failed + slow).contains(&call));
+            }
+        }
+    }
+
     pub(super) fn record(&mut self, failed: bool, slow: bool) {
         let marks = &mut self.marks[(self.next / 64) as usize];
         let bit = 1 << (self.next % 64);

@@ -22,15 +22,22 @@ pub enum Algorithm {
     Smooth,
 }
 
-/// The settings of a [`RateLimiter`](super::RateLimiter).
+/// The settings of a [`RateLimiter`](super::RateLimiter). The setter of a field's name has its rules.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
-    pub(super) algorithm: Algorithm,
-    pub(super) limit_for_period: u32,
-    pub(super) limit_refresh_period: Duration,
-    pub(super) timeout_duration: Duration,
-    pub(super) burst: Option<u32>,
-    pub(super) clock: Clock,
+    /// How permits come back.
+    pub algorithm: Algorithm,
+    /// Permits a period.
+    pub limit_for_period: u32,
+    /// The period.
+    pub limit_refresh_period: Duration,
+    /// The longest wait.
+    pub timeout_duration: Duration,
+    /// `None` where it follows the limit.
+    pub burst: Option<u32>,
+    /// The clock of a new limiter.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -81,7 +88,11 @@ impl Config {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Whether a limiter can have these settings.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for the first setting out of range or at odds with another.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         let Self { algorithm, limit_for_period, limit_refresh_period: period, burst, .. } = self;
         InvalidConfig::check(*limit_for_period >= 1, "limit_for_period", limit_for_period, "must be at least 1")?;
         InvalidConfig::check(!period.is_zero(), "limit_refresh_period", period, "must be at least 1 ns")?;
@@ -126,6 +137,7 @@ impl Config {
         nanos(self.limit_refresh_period)
     }
 
+    /// The pace of [`Algorithm::Smooth`].
     pub(super) fn pace(&self) -> Pace {
         let interval = self.period().div_ceil(u64::from(self.limit_for_period));
         let burst = self.burst.unwrap_or(self.limit_for_period);

@@ -47,7 +47,7 @@ use self::{
 };
 use crate::{
     blocking,
-    clock::{Clock, Instant, nanos},
+    clock::{Clock, Instant},
     error::{InvalidConfig, RateLimited, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
@@ -68,7 +68,7 @@ pub struct RateLimiter {
 #[derive(Debug)]
 struct Inner {
     shared: Shared,
-    config: Config,
+    clock: Clock,
     source: Source,
 }
 
@@ -88,18 +88,30 @@ impl RateLimiter {
     }
 
     fn from_valid(name: impl Into<Name>, config: Config) -> Self {
-        let shared = Shared::new(&config, config.clock.now().as_nanos());
+        let clock = config.clock.clone();
+        let shared = Shared::new(config, clock.now().as_nanos());
         let source = Source::new(name, PolicyKind::RateLimiter);
-        Self { inner: Arc::new(Inner { shared, config, source }) }
+        Self { inner: Arc::new(Inner { shared, clock, source }) }
     }
 
-    /// The settings, as they are now.
+    /// The settings now in force.
     pub fn config(&self) -> Config {
-        self.inner
-            .config
-            .clone()
-            .limit_for_period(self.shared().limit())
-            .timeout_duration(Duration::from_nanos(self.shared().timeout()))
+        self.shared().config()
+    }
+
+    /// Goes on with other settings. What is reserved stays reserved, who waits already waits no longer and no shorter,
+    /// and a change gives no permits: those left, or owed, stay the same number, or become fewer where fewer are kept. The
+    /// clock stays the limiter's own.
+    ///
+    /// With [`Algorithm::FixedCycle`] the next period has the new number of permits, and begins when the current one has
+    /// lasted as long as the new one: at once if it has already. Under the other algorithm than before a first period,
+    /// or the pace, begins now, with what is left or owed.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
+    pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        self.change(|current| Ok(config.clock(current.clock.clone())))
     }
 
     /// Takes permits if they are there. Never waits, whatever the time-out.
@@ -165,15 +177,16 @@ impl RateLimiter {
     /// # Errors
     /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
     pub fn change_limit_for_period(&self, permits: u32) -> Result<(), InvalidConfig> {
-        let config = self.inner.config.clone().limit_for_period(permits);
-        config.validate()?;
-        self.shared().change_limit(&config, self.clock().now().as_nanos());
-        Ok(())
+        self.change(|current| {
+            let config = current.clone().limit_for_period(permits);
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// Changes how long later calls may wait.
     pub fn change_timeout_duration(&self, duration: Duration) {
-        self.shared().change_timeout(nanos(duration));
+        let _ = self.change(|current| Ok(current.clone().timeout_duration(duration)));
     }
 
     /// What the limiter has to give now. Looking changes nothing.
@@ -218,6 +231,10 @@ impl RateLimiter {
         DrainOnResult { permits: Permits { limiter: self.clone(), permits: 1 }, drains }
     }
 
+    fn change(&self, to: impl FnOnce(&Config) -> Result<Config, InvalidConfig>) -> Result<(), InvalidConfig> {
+        self.shared().change(self.clock().now().as_nanos(), to)
+    }
+
     #[inline]
     fn take(&self, now: Instant, permits: u32, longest: u64) -> Result<Taken, Rejected> {
         self.shared().reserve(now.as_nanos(), permits, longest).map_err(|refusal| self.refused(now, permits, refusal))
@@ -248,7 +265,7 @@ impl RateLimiter {
 
     #[inline]
     fn clock(&self) -> &Clock {
-        &self.inner.config.clock
+        &self.inner.clock
     }
 
     #[inline]
@@ -272,7 +289,7 @@ pub struct Metrics {
     /// How long a request for one permit would wait, however long the time-out.
     #[doc(alias = "nanosToWait")]
     pub time_to_wait: Duration,
-    /// Periods since the limiter's construction; `None` for [`Algorithm::Smooth`], which has none.
+    /// Periods since the limiter's construction, or since it began to have any; `None` for [`Algorithm::Smooth`], which has none.
     pub cycle: Option<u64>,
 }
 

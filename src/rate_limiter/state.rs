@@ -30,11 +30,13 @@ pub(super) struct Cycles {
     permits: i128,
     /// All permits ever taken: the account by which reservations are given back.
     taken: u64,
+    /// While permits come another way.
+    pub(super) closed: bool,
 }
 
 impl Cycles {
     pub(super) fn new(period: u64, limit: u32, now: u64) -> Self {
-        Self { period, limit, cycle: 0, began: now, permits: i128::from(limit), taken: 0 }
+        Self { period, limit, cycle: 0, began: now, permits: i128::from(limit), taken: 0, closed: false }
     }
 
     /// Takes permits that are due within `longest`.
@@ -62,6 +64,32 @@ impl Cycles {
             self.taken = taken.before;
             self.permits = (self.permits + i128::from(permits)).min(i128::from(self.limit));
         }
+    }
+
+    /// Goes on by another limit from the next cycle on, and another period from the current one on, which ends now at the
+    /// earliest.
+    pub(super) fn change(&mut self, period: u64, limit: u32, now: u64) {
+        if period != self.period {
+            self.refresh(now);
+            self.began = self.began.max(now.saturating_sub(period));
+            self.period = period;
+        }
+        self.limit = limit;
+    }
+
+    /// Goes on, in a first cycle, with what is left of the permits that came another way.
+    pub(super) fn open(&mut self, period: u64, limit: u32, left: i128, now: u64) {
+        let permits = left.min(limit.into());
+        // One more, so that nothing taken before is given back.
+        let taken = self.taken.wrapping_add(1);
+        *self = Self { permits, taken, ..Self::new(period, limit, now) };
+    }
+
+    /// Ends. Returns the permits left; negative where they are owed.
+    pub(super) fn close(&mut self, now: u64) -> i128 {
+        self.refresh(now);
+        self.closed = true;
+        self.permits
     }
 
     /// Takes away what is left of the current cycle's permits.
@@ -189,11 +217,26 @@ impl Pace {
         before.max(now - u64::try_from(left).unwrap_or(u64::MAX).min(new.span))
     }
 
-    /// The permits and the wait for one permit as they are at `now`.
-    pub(super) fn look(self, spent: u64, now: u64) -> (i64, u64) {
+    /// An account that begins with so many permits left; fewer than none are owed.
+    pub(super) fn opened(self, left: i128, now: u64) -> u64 {
+        let now = counted(now);
+        let time = left.unsigned_abs().saturating_mul(self.interval.into());
+        let time = u64::try_from(time).unwrap_or(u64::MAX);
+        if left < 0 { now.saturating_add(time) } else { now - time.min(self.span) }
+    }
+
+    /// The permits left at `now`; negative where they are owed.
+    pub(super) fn left(self, spent: u64, now: u64) -> i128 {
         let now = counted(now);
         let before = spent.max(now - self.span);
-        let left = (i128::from(now) - i128::from(before)).div_euclid(i128::from(self.interval));
+        (i128::from(now) - i128::from(before)).div_euclid(i128::from(self.interval))
+    }
+
+    /// The permits and the wait for one permit as they are at `now`.
+    pub(super) fn look(self, spent: u64, now: u64) -> (i64, u64) {
+        let left = self.left(spent, now);
+        let now = counted(now);
+        let before = spent.max(now - self.span);
         (clamped(left), before.saturating_add(self.interval).saturating_sub(now))
     }
 }

@@ -2,16 +2,24 @@ use std::time::Duration;
 
 use crate::{backoff::IntervalFunction, clock::Clock, error::InvalidConfig};
 
-/// The settings of a [`Retry`](super::Retry).
+/// The settings of a [`Retry`](super::Retry). The setter of a field's name has its rules.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
-    pub(super) max_attempts: u32,
-    wait_duration: Option<Duration>,
-    interval_function: Option<IntervalFunction>,
-    pub(super) max_duration: Option<Duration>,
-    pub(super) max_retry_after: Duration,
-    pub(super) fail_after_max_attempts: bool,
-    pub(super) clock: Clock,
+    /// The first included.
+    pub max_attempts: u32,
+    /// `None` for 500 ms, or where the interval function says.
+    pub wait_duration: Option<Duration>,
+    /// `None` where the wait is always the same.
+    pub interval_function: Option<IntervalFunction>,
+    /// For all attempts together; `None` for no limit.
+    pub max_duration: Option<Duration>,
+    /// The longest wait that a server may name.
+    pub max_retry_after: Duration,
+    /// Whether an `Ok` may become a rejection.
+    pub fail_after_max_attempts: bool,
+    /// The clock of a new retry.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -81,7 +89,11 @@ impl Config {
         })
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Whether a retry can have these settings.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for the first setting out of range or at odds with another.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         InvalidConfig::check(self.max_attempts >= 1, "max_attempts", self.max_attempts, "must be at least 1")?;
         if let (Some(wait), Some(_)) = (self.wait_duration, &self.interval_function) {
             return Err(InvalidConfig::new("wait_duration", wait, "must not be set together with interval_function"));

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -10,7 +10,10 @@ use std::{
 use fastrand::Rng;
 use pin_project_lite::pin_project;
 
-use super::{Decides, Decision, Inner, count};
+use super::{
+    Decides, Decision, Inner, count,
+    settings::{Rules, Started},
+};
 use crate::{
     clock::{Instant, Sleep},
     error::{Rejected, RetriesExhausted},
@@ -67,12 +70,13 @@ where
                 StateProjection::Unstarted => {
                     let op = this.next.take().expect("polled after a panic");
                     let attempt = this.run.failed + 1;
-                    if attempt == 1 && inner.config.max_duration.is_some() {
-                        this.run.started = Some(this.cx.read(&inner.config.clock));
-                    }
+                    let another = match &this.run.rules {
+                        None => this.run.begin(inner, this.cx),
+                        Some(rules) => attempt < rules.config.max_attempts,
+                    };
                     // The original starts and the clone is kept: a tower service that has been found ready is not so
                     // in its clones.
-                    *this.next = (attempt < inner.config.max_attempts).then(|| op.clone());
+                    *this.next = another.then(|| op.clone());
                     let future = op.start(this.cx.for_attempt(attempt));
                     this.state.set(State::Running { future });
                 }
@@ -88,12 +92,13 @@ where
                         Decision::Retry => None,
                         Decision::RetryAfter(wait) => Some(wait),
                     };
-                    let Some(wait) = this.run.wait_for_another(inner, asked) else {
+                    let rules = this.run.rules(inner);
+                    let Some(wait) = this.run.wait_for_another(inner, &rules, asked) else {
                         let attempts = this.run.failed;
                         inner.exhausted(result.is_ok(), attempts);
                         *this.next = None;
                         return Poll::Ready(match result {
-                            Ok(_) if inner.config.fail_after_max_attempts => {
+                            Ok(_) if rules.config.fail_after_max_attempts => {
                                 let name = inner.source.name.clone();
                                 Err(Rejected::from(RetriesExhausted::new(name, attempts)).into())
                             }
@@ -105,7 +110,7 @@ where
                     this.state.set(if wait.is_zero() {
                         State::Unstarted
                     } else {
-                        State::Waiting { sleep: inner.config.clock.sleep(wait) }
+                        State::Waiting { sleep: inner.clock.sleep(wait) }
                     });
                 }
                 StateProjection::Waiting { sleep } => {
@@ -128,26 +133,45 @@ impl<R, Op: Operation> fmt::Debug for Call<R, Op> {
 #[derive(Default)]
 struct Run {
     failed: u32,
+    settings: Started,
+    rules: Option<Arc<Rules>>,
     started: Option<Instant>,
     previous: Option<Duration>,
     rng: Option<Rng>,
 }
 
 impl Run {
+    /// Whether there may be a second attempt.
+    #[inline]
+    fn begin(&mut self, inner: &Inner, cx: &mut Cx) -> bool {
+        self.settings = inner.settings.started();
+        if self.settings.is_timed() {
+            self.started = Some(cx.read(&inner.clock));
+        }
+        self.settings.is_repeated()
+    }
+
+    /// The settings the call started with.
+    #[cold]
+    fn rules(&mut self, inner: &Inner) -> Arc<Rules> {
+        Arc::clone(self.rules.get_or_insert_with(|| inner.settings.of(self.settings)))
+    }
+
     /// Counts a failed attempt. How long to wait before the next, or `None` if there is to be none.
     #[cold]
-    fn wait_for_another(&mut self, inner: &Inner, asked: Option<Duration>) -> Option<Duration> {
+    fn wait_for_another(&mut self, inner: &Inner, rules: &Rules, asked: Option<Duration>) -> Option<Duration> {
         self.failed += 1;
         count(&inner.counters.other_attempts);
-        if self.failed >= inner.config.max_attempts {
+        // One that started without a second attempt in sight has kept no call for it.
+        if self.failed >= rules.config.max_attempts || !self.settings.is_repeated() {
             return None;
         }
         let wait = match asked {
-            Some(wait) => wait.min(inner.config.max_retry_after),
-            None => self.interval(inner),
+            Some(wait) => wait.min(rules.config.max_retry_after),
+            None => self.interval(inner, rules),
         };
-        if let (Some(started), Some(longest)) = (self.started, inner.config.max_duration) {
-            let spent = inner.config.clock.now().saturating_duration_since(started);
+        if let (Some(started), Some(longest)) = (self.started, rules.config.max_duration) {
+            let spent = inner.clock.now().saturating_duration_since(started);
             if spent.saturating_add(wait) > longest {
                 return None;
             }
@@ -156,9 +180,9 @@ impl Run {
         Some(wait)
     }
 
-    fn interval(&mut self, inner: &Inner) -> Duration {
-        let rng = self.rng.get_or_insert_with(|| inner.interval.rng_of_run(inner.runs.fetch_add(1, Ordering::Relaxed)));
-        let wait = inner.interval.sample(self.failed, self.previous, rng);
+    fn interval(&mut self, inner: &Inner, rules: &Rules) -> Duration {
+        let rng = self.rng.get_or_insert_with(|| rules.interval.rng_of_run(inner.runs.fetch_add(1, Ordering::Relaxed)));
+        let wait = rules.interval.sample(self.failed, self.previous, rng);
         self.previous = Some(wait);
         wait
     }

@@ -26,6 +26,7 @@
 
 mod config;
 mod future;
+mod settings;
 
 use std::{
     fmt,
@@ -37,9 +38,10 @@ use std::{
     time::Duration,
 };
 
+use self::settings::Settings;
 pub use self::{config::Config, future::Call};
 use crate::{
-    backoff::IntervalFunction,
+    clock::Clock,
     error::{InvalidConfig, Rejectable, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
@@ -60,8 +62,8 @@ pub struct Retry {
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    config: Config,
-    interval: IntervalFunction,
+    clock: Clock,
+    settings: Settings,
     runs: AtomicU64,
     counters: Counters,
 }
@@ -84,14 +86,26 @@ impl Retry {
 
     fn of(name: impl Into<Name>, config: Config) -> Self {
         let source = Source::new(name, PolicyKind::Retry);
-        let interval = config.interval();
-        let inner = Inner { source, config, interval, runs: AtomicU64::new(0), counters: Counters::default() };
+        let (clock, settings) = (config.clock.clone(), Settings::new(config));
+        let inner = Inner { source, clock, settings, runs: AtomicU64::new(0), counters: Counters::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.inner.config
+    /// The settings now in force.
+    pub fn config(&self) -> Config {
+        self.inner.settings.now().config.clone()
+    }
+
+    /// Goes on with other settings for calls that start from now on. Those under way keep the ones they started with; a
+    /// call whose first failure comes after more than eight changes takes the oldest of the last eight. The clock stays
+    /// the retry's own, and counts stay.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
+    pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        self.inner.settings.change(config.clock(self.inner.clock.clone()));
+        Ok(())
     }
 
     /// How calls have ended so far.
@@ -363,6 +377,6 @@ impl Inner {
     }
 
     fn publish(&self, kind: impl FnOnce() -> EventKind) {
-        self.source.publish(|| self.config.clock.now(), kind);
+        self.source.publish(|| self.clock.now(), kind);
     }
 }

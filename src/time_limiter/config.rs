@@ -2,11 +2,14 @@ use std::time::Duration;
 
 use crate::{clock::Clock, error::InvalidConfig};
 
-/// The settings of a [`TimeLimiter`](super::TimeLimiter).
+/// The settings of a [`TimeLimiter`](super::TimeLimiter). The setter of a field's name has its rules.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
-    pub(super) timeout_duration: Duration,
-    pub(super) clock: Clock,
+    /// What a call gets.
+    pub timeout_duration: Duration,
+    /// The clock of a new limiter.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -24,7 +27,11 @@ impl Config {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Whether a limiter can have these settings.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for a time-out of zero.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         InvalidConfig::check(
             !self.timeout_duration.is_zero(),
             "timeout_duration",

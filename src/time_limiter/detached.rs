@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::task::JoinHandle;
@@ -87,6 +88,7 @@ pub struct DetachedCall<Op: Operation> {
 struct Work<T, E> {
     /// `None` once the runtime, going down, has ended the task.
     task: Option<JoinHandle<Result<T, E>>>,
+    timeout: Duration,
     over: Sleep,
     fate: Arc<Fate>,
 }
@@ -101,7 +103,7 @@ struct Fate {
 impl Fate {
     fn leave(&self) {
         if self.one_is_gone.swap(true, Ordering::AcqRel) {
-            let now = self.limiter.inner.config.clock.now();
+            let now = self.limiter.inner.clock.now();
             let elapsed = now.saturating_duration_since(self.started);
             self.limiter.source().publish(|| now, || EventKind::DetachedFinished { elapsed });
         }
@@ -130,10 +132,9 @@ where
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let clock = &this.limiter.inner.config.clock;
-        let timeout = this.limiter.inner.config.timeout_duration;
+        let clock = &this.limiter.inner.clock;
         if let Some((op, mut cx)) = this.start.take() {
-            let started = cx.read(clock);
+            let (started, timeout) = (cx.read(clock), this.limiter.timeout_duration());
             let one_is_gone = AtomicBool::new(false);
             let fate = Arc::new(Fate { limiter: this.limiter.clone(), started, one_is_gone });
             let ending = Ending(Arc::clone(&fate));
@@ -142,7 +143,7 @@ where
                 op.start(cx).await
             };
             let over = clock.sleep_until(started.saturating_add(timeout));
-            this.work = Some(Work { task: Some(tokio::spawn(work)), over, fate });
+            this.work = Some(Work { task: Some(tokio::spawn(work)), timeout, over, fate });
         }
         let work = this.work.as_mut().expect("polled after its end");
         match work.task.as_mut().map(|work| Pin::new(work).poll(task)) {
@@ -165,6 +166,7 @@ where
         }
         this.limiter.source().publish(|| clock.now(), || EventKind::Timeout);
         work.fate.leave();
+        let timeout = work.timeout;
         this.work = None;
         Poll::Ready(Err(Rejected::from(this.limiter.timed_out(timeout)).into()))
     }

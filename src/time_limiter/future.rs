@@ -57,7 +57,7 @@ impl<L: Limits, Op: Operation> Future for Call<L, Op> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let limiter = this.limits.limiter();
-        let clock = &limiter.inner.config.clock;
+        let clock = &limiter.inner.clock;
         loop {
             match this.state.as_mut().project() {
                 StateProjection::Unstarted { op, cx } => {

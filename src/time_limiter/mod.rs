@@ -19,7 +19,15 @@ mod config;
 mod detached;
 mod future;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 pub use self::{
     config::Config,
@@ -27,7 +35,7 @@ pub use self::{
     future::Call,
 };
 use crate::{
-    clock::Instant,
+    clock::{Clock, Instant, nanos},
     error::{InvalidConfig, TimedOut},
     event::{EventKind, Name, PolicyKind, Source},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
@@ -48,7 +56,9 @@ pub struct TimeLimiter {
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    config: Config,
+    clock: Clock,
+    /// In nanoseconds.
+    timeout: AtomicU64,
 }
 
 impl TimeLimiter {
@@ -58,18 +68,40 @@ impl TimeLimiter {
     /// [`InvalidConfig`] for a time-out of zero.
     pub fn new(name: impl Into<Name>, config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { inner: Arc::new(Inner { source: Source::new(name, PolicyKind::TimeLimiter), config }) })
+        Ok(Self::valid(name, config))
     }
 
     /// A limiter with the default settings: one second.
     pub fn with_defaults(name: impl Into<Name>) -> Self {
-        let source = Source::new(name, PolicyKind::TimeLimiter);
-        Self { inner: Arc::new(Inner { source, config: Config::default() }) }
+        Self::valid(name, Config::default())
     }
 
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.inner.config
+    fn valid(name: impl Into<Name>, config: Config) -> Self {
+        let Config { timeout_duration, clock } = config;
+        let source = Source::new(name, PolicyKind::TimeLimiter);
+        Self { inner: Arc::new(Inner { source, clock, timeout: nanos(timeout_duration).into() }) }
+    }
+
+    /// The settings now in force. A time-out is at most 584 years.
+    pub fn config(&self) -> Config {
+        Config { timeout_duration: self.timeout_duration(), clock: self.inner.clock.clone() }
+    }
+
+    /// Gives calls that start from now on what `config` says; those under way keep the time they were given. The clock
+    /// stays the limiter's own.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
+    #[expect(clippy::needless_pass_by_value, reason = "every policy's is called alike")]
+    pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        self.inner.timeout.store(nanos(config.timeout_duration), Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[inline]
+    fn timeout_duration(&self) -> Duration {
+        Duration::from_nanos(self.inner.timeout.load(Ordering::Relaxed))
     }
 
     /// The same limiter with the time of each call given by a function, which is told the attempt. A time of zero gives the
@@ -97,7 +129,7 @@ impl TimeLimiter {
     /// Tells how a call ended, with the time it took where its start is known.
     #[cold]
     fn publish_end(&self, started: Option<Instant>, succeeded: bool) {
-        let now = self.inner.config.clock.now();
+        let now = self.inner.clock.now();
         let elapsed = started.map(|at| now.saturating_duration_since(at));
         let attempts = 0;
         let kind =
@@ -144,7 +176,7 @@ impl Limits for TimeLimiter {
 
     #[inline]
     fn timeout(&self, _: Cx) -> Duration {
-        self.inner.config.timeout_duration
+        self.timeout_duration()
     }
 }
 

@@ -13,15 +13,22 @@ pub enum RejectionPolicy {
     CallerRuns,
 }
 
-/// The settings of a [`ThreadPoolBulkhead`](super::ThreadPoolBulkhead).
+/// The settings of a [`ThreadPoolBulkhead`](super::ThreadPoolBulkhead). The setter of a field's name has its rules.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
-    pub(super) max_thread_pool_size: u32,
-    pub(super) core_thread_pool_size: Option<u32>,
-    pub(super) queue_capacity: u32,
-    pub(super) keep_alive_duration: Duration,
-    pub(super) rejection_policy: RejectionPolicy,
-    pub(super) clock: Clock,
+    /// Threads with the queue full.
+    pub max_thread_pool_size: u32,
+    /// Threads that are kept; `None` where it follows the maximum.
+    pub core_thread_pool_size: Option<u32>,
+    /// Closures that wait.
+    pub queue_capacity: u32,
+    /// How long a thread above the core size may be idle.
+    pub keep_alive_duration: Duration,
+    /// For calls beyond queue and threads.
+    pub rejection_policy: RejectionPolicy,
+    /// The clock of a new pool.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -74,7 +81,11 @@ impl Config {
         self.core_thread_pool_size.unwrap_or(self.max_thread_pool_size.saturating_sub(1).max(1))
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Whether a pool can have these settings.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for a setting outside its limits.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         let (max, core) = (self.max_thread_pool_size, self.core());
         InvalidConfig::check(max >= 1, "max_thread_pool_size", max, "must be at least 1")?;
         let rule = "must be at least 1 and at most max_thread_pool_size";

@@ -54,10 +54,10 @@ where
             State::Unsent(work) => {
                 let task = Arc::new(Task::new(work));
                 let job: Arc<dyn Job> = task.clone();
-                match (shared.submit(&job), shared.config.rejection_policy) {
-                    (Some(id), _) => (id, task),
-                    (None, RejectionPolicy::Abort) => return Poll::Ready(Err(this.pool.reject().into())),
-                    (None, RejectionPolicy::CallerRuns) => {
+                match shared.submit(&job) {
+                    Ok(id) => (id, task),
+                    Err(RejectionPolicy::Abort) => return Poll::Ready(Err(this.pool.reject().into())),
+                    Err(RejectionPolicy::CallerRuns) => {
                         shared.run(&*task, &mut || {});
                         return task.poll(cx.waker()).map(hand_over);
                     }

@@ -80,9 +80,24 @@ impl ThreadPoolBulkhead {
         Self { inner: Arc::new(Open { shared: Arc::new(Shared::new(source, config)) }) }
     }
 
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.inner.shared.config
+    /// The settings now in force.
+    pub fn config(&self) -> Config {
+        self.inner.shared.config()
+    }
+
+    /// Goes on with other settings; what runs and what is queued stays. Never blocks.
+    ///
+    /// With more threads or a shorter queue, queued closures get the threads that they would have got under these
+    /// settings. With fewer, threads end as their closures do, and those that are above the core size once they have
+    /// been idle long enough. A shorter queue lets closures in again when fewer wait than it holds. The clock stays the
+    /// pool's own.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
+    pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        self.inner.shared.change(config);
+        Ok(())
     }
 
     /// Runs `work` on a thread of the pool. Its error comes back as [`Error::Inner`].
