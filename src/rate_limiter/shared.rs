@@ -52,7 +52,14 @@ impl Shared {
             if let Some(reserved) = reserved {
                 return reserved;
             }
+            self.wait_for_a_change();
         }
+    }
+
+    /// Both accounts are closed for a moment when another algorithm comes: until the lock is free.
+    #[cold]
+    fn wait_for_a_change(&self) {
+        drop(self.config.lock());
     }
 
     /// A call of its own, so that the shorter way is inlined where permits are taken.
@@ -83,6 +90,8 @@ impl Shared {
             if !cycles.closed {
                 return cycles.drain(now);
             }
+            drop(cycles);
+            self.wait_for_a_change();
         }
     }
 
@@ -126,6 +135,8 @@ impl Shared {
                 let (left, wait, cycle) = cycles.look(now);
                 return (left, wait, Some(cycle));
             }
+            drop(cycles);
+            self.wait_for_a_change();
         }
     }
 

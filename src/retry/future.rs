@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -70,13 +70,12 @@ where
                 StateProjection::Unstarted => {
                     let op = this.next.take().expect("polled after a panic");
                     let attempt = this.run.failed + 1;
-                    let another = match &this.run.rules {
-                        None => this.run.begin(inner, this.cx),
-                        Some(rules) => attempt < rules.config.max_attempts,
-                    };
+                    if attempt == 1 {
+                        this.run.begin(inner, this.cx);
+                    }
                     // The original starts and the clone is kept: a tower service that has been found ready is not so
                     // in its clones.
-                    *this.next = another.then(|| op.clone());
+                    *this.next = this.run.may_fail.then(|| op.clone());
                     let future = op.start(this.cx.for_attempt(attempt));
                     this.state.set(State::Running { future });
                 }
@@ -92,7 +91,7 @@ where
                         Decision::Retry => None,
                         Decision::RetryAfter(wait) => Some(wait),
                     };
-                    let rules = this.run.rules(inner);
+                    let rules = inner.settings.of(this.run.settings);
                     let Some(wait) = this.run.wait_for_another(inner, &rules, asked) else {
                         let attempts = this.run.failed;
                         inner.exhausted(result.is_ok(), attempts);
@@ -133,28 +132,22 @@ impl<R, Op: Operation> fmt::Debug for Call<R, Op> {
 #[derive(Default)]
 struct Run {
     failed: u32,
+    /// Whether the attempt may be followed by another, for which the call is then kept.
+    may_fail: bool,
     settings: Started,
-    rules: Option<Arc<Rules>>,
     started: Option<Instant>,
     previous: Option<Duration>,
     rng: Option<Rng>,
 }
 
 impl Run {
-    /// Whether there may be a second attempt.
     #[inline]
-    fn begin(&mut self, inner: &Inner, cx: &mut Cx) -> bool {
+    fn begin(&mut self, inner: &Inner, cx: &mut Cx) {
         self.settings = inner.settings.started();
+        self.may_fail = self.settings.is_repeated();
         if self.settings.is_timed() {
             self.started = Some(cx.read(&inner.clock));
         }
-        self.settings.is_repeated()
-    }
-
-    /// The settings the call started with.
-    #[cold]
-    fn rules(&mut self, inner: &Inner) -> Arc<Rules> {
-        Arc::clone(self.rules.get_or_insert_with(|| inner.settings.of(self.settings)))
     }
 
     /// Counts a failed attempt. How long to wait before the next, or `None` if there is to be none.
@@ -162,10 +155,10 @@ impl Run {
     fn wait_for_another(&mut self, inner: &Inner, rules: &Rules, asked: Option<Duration>) -> Option<Duration> {
         self.failed += 1;
         count(&inner.counters.other_attempts);
-        // One that started without a second attempt in sight has kept no call for it.
-        if self.failed >= rules.config.max_attempts || !self.settings.is_repeated() {
+        if self.failed >= rules.config.max_attempts || !self.may_fail {
             return None;
         }
+        self.may_fail = self.failed + 1 < rules.config.max_attempts;
         let wait = match asked {
             Some(wait) => wait.min(rules.config.max_retry_after),
             None => self.interval(inner, rules),

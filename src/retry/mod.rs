@@ -96,9 +96,9 @@ impl Retry {
         self.inner.settings.now().config.clone()
     }
 
-    /// Goes on with other settings for calls that start from now on. Those under way keep the ones they started with; a
-    /// call whose first failure comes after more than eight changes takes the oldest of the last eight. The clock stays
-    /// the retry's own, and counts stay.
+    /// Goes on with other settings for calls that start from now on. Those under way keep the ones they started with, or
+    /// the oldest of the last eight if there have been more changes since. The clock stays the retry's own, and counts
+    /// stay.
     ///
     /// # Errors
     /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.

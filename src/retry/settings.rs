@@ -8,7 +8,7 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering},
 };
 
-/// How many settings are kept for calls that have not failed yet.
+/// How many earlier settings are kept for calls under way.
 const MOST_EARLIER: usize = 8;
 
 #[derive(Debug)]
@@ -86,6 +86,7 @@ impl Settings {
     }
 
     /// Those that a call started with, as long as they are kept.
+    #[cold]
     pub(super) fn of(&self, call: Started) -> Arc<Rules> {
         let kept = self.kept.lock();
         let ago = kept.now.started.number() - call.number();
