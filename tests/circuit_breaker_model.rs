@@ -964,7 +964,7 @@ proptest! {
 
 proptest! {
     // Each case is two breakers and their models, looked at after every step.
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_set_before_leaves_no_trace_but_counts(
