@@ -32,7 +32,7 @@ const LONGEST: Duration = Duration::from_millis(i64::MAX as u64);
 /// milliseconds.
 #[doc(alias = "Backoff")]
 #[doc(alias = "BackoffStrategy")]
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct IntervalFunction {
     curve: Curve,
     max: Option<Duration>,
@@ -48,11 +48,26 @@ enum Curve {
     Custom(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Jitter {
     Randomized(f64),
     Full,
     Decorrelated,
+}
+
+/// A function of the user's equals only its own clones.
+impl PartialEq for Curve {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(other)) => one == other,
+            (
+                Self::Exponential { initial, multiplier },
+                Self::Exponential { initial: other, multiplier: other_multiplier },
+            ) => initial == other && multiplier == other_multiplier,
+            (Self::Custom(one), Self::Custom(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 impl IntervalFunction {

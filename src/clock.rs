@@ -144,6 +144,15 @@ impl Default for Clock {
     }
 }
 
+/// Two values are the same clock, not two that show the same time.
+impl PartialEq for Clock {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Clock {}
+
 impl From<&Clock> for Clock {
     fn from(clock: &Clock) -> Self {
         clock.clone()

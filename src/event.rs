@@ -25,7 +25,7 @@
 
 mod listeners;
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc, time::Duration};
 
 pub(crate) use self::listeners::Listeners;
 pub use self::listeners::{EventLog, EventStream, Subscription};
@@ -100,6 +100,12 @@ impl Name {
 impl<T: Into<Box<str>>> From<T> for Name {
     fn from(name: T) -> Self {
         Self(Arc::new(name.into()))
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        self
     }
 }
 

@@ -163,6 +163,7 @@
 //! * The module of each policy: [`circuit_breaker`], [`retry`], [`rate_limiter`], [`bulkhead`], [`time_limiter`],
 //!   [`fallback`]; then [`event`] for watching, [`outcome`] for saying what a result means, [`policy`] for a policy of your
 //!   own.
+//! * [`registry`]: instances by name or by key, their settings, and changing those while they run.
 //! * The examples in the repository: `quick_start`, `pipeline`, `tower_stack`, `own_error`, `failover`, `blocking`,
 //!   `events`.
 //!
@@ -193,6 +194,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod policy;
 pub mod rate_limiter;
+pub mod registry;
 pub mod retry;
 pub mod time_limiter;
 
@@ -215,6 +217,7 @@ pub use self::{
     pipeline::Pipeline,
     policy::{Cx, Operation, Policy},
     rate_limiter::RateLimiter,
+    registry::{Registry, Resilience},
     retry::Retry,
     time_limiter::TimeLimiter,
 };

@@ -6,11 +6,14 @@ use std::{cell::Cell, future::ready, io, rc::Rc, time::Duration};
 
 use resile::{
     BoxError, Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Clock, Cx, Error, Event, Fallback, IntervalFunction,
-    InvalidConfig, ManualClock, Outcome, Pipeline, RateLimited, RateLimiter, Rejected, RetriesExhausted, Retry,
-    Subscription, ThreadPoolBulkhead, TimeLimiter, TimedOut, Verdict, bulkhead, circuit_breaker, clock,
+    InvalidConfig, ManualClock, Outcome, Pipeline, RateLimited, RateLimiter, Registry, Rejected, Resilience,
+    RetriesExhausted, Retry, Subscription, ThreadPoolBulkhead, TimeLimiter, TimedOut, Verdict, bulkhead,
+    circuit_breaker, clock,
     event::{EventLog, EventStream},
     layer::Guarded,
-    rate_limiter, retry, time_limiter,
+    rate_limiter,
+    registry::{KeyedRegistry, NamedPipeline, NoRetry, RegistryEvent},
+    retry, time_limiter,
 };
 use support::{Five, MS, five};
 use tokio::task::{LocalSet, spawn_local};
@@ -34,6 +37,13 @@ fn handles_configs_errors_and_events_can_be_shared() {
     shareable::<Fallback<()>>();
     shareable::<Five>();
     shareable::<Guarded<(), Five>>();
+
+    shareable::<Registry<CircuitBreaker>>();
+    shareable::<KeyedRegistry<String, RateLimiter>>();
+    shareable::<RegistryEvent<ThreadPoolBulkhead>>();
+    shareable::<Resilience>();
+    shareable::<NamedPipeline>();
+    shareable::<NamedPipeline<NoRetry>>();
 
     shareable::<circuit_breaker::Config>();
     shareable::<retry::Config>();

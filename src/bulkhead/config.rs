@@ -4,7 +4,7 @@ use super::shared::MOST_CALLS;
 use crate::{clock::Clock, error::InvalidConfig};
 
 /// The settings of a [`Bulkhead`](super::Bulkhead). The setter of a field's name has its rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// Calls at once.

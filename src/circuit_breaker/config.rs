@@ -13,7 +13,7 @@ pub enum SlidingWindowType {
 
 /// The settings of a [`CircuitBreaker`](super::CircuitBreaker), with Resilience4j's names and defaults. The setter of a
 /// field's name has its rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// In percent.

@@ -18,28 +18,27 @@ use parking_lot::Mutex;
 use super::Event;
 use crate::sync::contained;
 
-type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
+type Listener<E> = Arc<dyn Fn(&E) + Send + Sync>;
 
-/// The listeners of one instance.
-pub(crate) struct Listeners {
-    inner: Arc<Inner>,
+/// The listeners of one instance, or of whatever else has something to tell.
+pub(crate) struct Listeners<E = Event> {
+    inner: Arc<Inner<E>>,
 }
 
-#[derive(Default)]
-struct Inner {
+struct Inner<E> {
     count: AtomicUsize,
-    list: Mutex<Registered>,
+    list: Mutex<Registered<E>>,
 }
 
-#[derive(Default)]
-struct Registered {
+struct Registered<E> {
     last_id: u64,
-    listeners: Vec<(u64, Listener)>,
+    listeners: Vec<(u64, Listener<E>)>,
 }
 
-impl Listeners {
+impl<E: 'static> Listeners<E> {
     pub(crate) fn new() -> Self {
-        Self { inner: Arc::default() }
+        let list = Mutex::new(Registered { last_id: 0, listeners: Vec::new() });
+        Self { inner: Arc::new(Inner { count: AtomicUsize::new(0), list }) }
     }
 
     /// Whether anybody listens.
@@ -50,8 +49,8 @@ impl Listeners {
 
     /// Tells every listener, in the order of their subscription.
     #[cold]
-    pub(crate) fn publish(&self, event: &Event) {
-        let listeners: Vec<Listener> =
+    pub(crate) fn publish(&self, event: &E) {
+        let listeners: Vec<Listener<E>> =
             self.inner.list.lock().listeners.iter().map(|(_, listener)| Arc::clone(listener)).collect();
         for listener in listeners {
             // The call that is being observed goes on, also where a listener that has ended itself panics as it goes.
@@ -59,15 +58,18 @@ impl Listeners {
         }
     }
 
-    pub(crate) fn subscribe(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
+    pub(crate) fn subscribe(&self, listener: impl Fn(&E) + Send + Sync + 'static) -> Subscription {
         let mut list = self.inner.list.lock();
         list.last_id += 1;
         let id = list.last_id;
         list.listeners.push((id, Arc::new(listener)));
         self.inner.count.store(list.listeners.len(), Ordering::Relaxed);
-        Subscription { listeners: Arc::downgrade(&self.inner), id }
+        let listeners: Weak<Inner<E>> = Arc::downgrade(&self.inner);
+        Subscription { listeners, id }
     }
+}
 
+impl Listeners {
     pub(crate) fn stream(&self, capacity: usize) -> EventStream {
         let shared = Arc::new(Mutex::new(Buffer { capacity: capacity.max(1), ..Buffer::default() }));
         let buffer = Arc::clone(&shared);
@@ -90,7 +92,7 @@ impl Listeners {
     }
 }
 
-impl fmt::Debug for Listeners {
+impl<E> fmt::Debug for Listeners<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listeners").field("count", &self.inner.count.load(Ordering::Relaxed)).finish()
     }
@@ -99,27 +101,39 @@ impl fmt::Debug for Listeners {
 /// A subscription to events. Dropping it ends it.
 #[must_use = "dropping the subscription ends it; `forever` keeps it"]
 pub struct Subscription {
-    listeners: Weak<Inner>,
+    listeners: Weak<dyn Unsubscribe>,
     id: u64,
+}
+
+/// Listeners to whatever kind of event.
+trait Unsubscribe: Send + Sync {
+    fn unsubscribe(&self, id: u64);
+}
+
+impl<E> Unsubscribe for Inner<E> {
+    fn unsubscribe(&self, id: u64) {
+        let mut list = self.list.lock();
+        let place = list.listeners.iter().position(|(known, _)| *known == id);
+        let removed = place.map(|place| list.listeners.remove(place));
+        self.count.store(list.listeners.len(), Ordering::Relaxed);
+        // What the listener owns is the user's: it is dropped outside the lock.
+        drop(list);
+        drop(removed);
+    }
 }
 
 impl Subscription {
     /// Keeps the listener for as long as the instance lives.
     pub fn forever(mut self) {
-        self.listeners = Weak::new();
+        self.listeners = Weak::<Inner<Event>>::new();
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let Some(listeners) = self.listeners.upgrade() else { return };
-        let mut list = listeners.list.lock();
-        let place = list.listeners.iter().position(|(id, _)| *id == self.id);
-        let removed = place.map(|place| list.listeners.remove(place));
-        listeners.count.store(list.listeners.len(), Ordering::Relaxed);
-        // What the listener owns is the user's: it is dropped outside the lock.
-        drop(list);
-        drop(removed);
+        if let Some(listeners) = self.listeners.upgrade() {
+            listeners.unsubscribe(self.id);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 /// Gives a policy its own `call`, `call_with`, `call_flat` and `call_blocking`, and makes it a tower layer.
 macro_rules! handle_methods {
-    ($policy:ident $(<$parameter:ident>)?) => {
-        impl$(<$parameter>)? $policy$(<$parameter>)? {
+    ($policy:ident $(<$($parameter:ident),+>)?) => {
+        impl$(<$($parameter),+>)? $policy$(<$($parameter),+>)? {
             /// Guards the call that `call` makes. Its error comes back as [`Error::Inner`](crate::Error::Inner).
             ///
             /// # Errors
@@ -86,7 +86,7 @@ macro_rules! handle_methods {
             }
         }
 
-        impl<S $(, $parameter: Clone)?> tower_layer::Layer<S> for $policy$(<$parameter>)? {
+        impl<S $($(, $parameter: Clone)+)?> tower_layer::Layer<S> for $policy$(<$($parameter),+>)? {
             type Service = $crate::layer::Guarded<S, Self>;
 
             fn layer(&self, service: S) -> Self::Service {
@@ -104,6 +104,15 @@ macro_rules! event_methods {
             /// The instance's name.
             pub fn name(&self) -> &str {
                 &self.source().name
+            }
+
+            pub(crate) fn shared_name(&self) -> &$crate::event::Name {
+                &self.source().name
+            }
+
+            /// How many handles and owned permits there are, this one included.
+            pub(crate) fn holders(&self) -> usize {
+                std::sync::Arc::strong_count(&self.inner)
             }
 
             /// Calls `listener` with every event, on the thread it happens on, outside every lock. A panic in it is

@@ -23,7 +23,7 @@ pub enum Algorithm {
 }
 
 /// The settings of a [`RateLimiter`](super::RateLimiter). The setter of a field's name has its rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// How permits come back.

@@ -197,6 +197,16 @@ impl RateLimiter {
         Metrics { available_permissions, waiting_calls: shared.waiting(), time_to_wait, cycle }
     }
 
+    /// Whether it has all the permits it can have, as a new one would.
+    pub(crate) fn is_full(&self) -> bool {
+        let config = self.config();
+        let full = match config.algorithm {
+            Algorithm::FixedCycle => config.limit_for_period,
+            Algorithm::Smooth => config.burst.unwrap_or(config.limit_for_period),
+        };
+        self.metrics().available_permissions >= i64::from(full)
+    }
+
     /// The same limiter, each call taking this many permits, at least 1.
     ///
     /// ```

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::{clock::Clock, error::InvalidConfig};
 
 /// The settings of a [`TimeLimiter`](super::TimeLimiter). The setter of a field's name has its rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// What a call gets.

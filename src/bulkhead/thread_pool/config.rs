@@ -14,7 +14,7 @@ pub enum RejectionPolicy {
 }
 
 /// The settings of a [`ThreadPoolBulkhead`](super::ThreadPoolBulkhead). The setter of a field's name has its rules.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// Threads with the queue full.
