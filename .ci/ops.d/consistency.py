@@ -195,7 +195,7 @@ def kubernetes():
 
 
 # What the service is to read and its README does not tell yet.
-TO_COME = {"EMAIL_DISPATCH_POLICIES_FILE", "EMAIL_DISPATCH_ADMIN_TOKEN"}
+TO_COME = {"EMAIL_DISPATCH_POLICIES_FILE", "EMAIL_DISPATCH_OPERATOR_TOKEN"}
 
 
 def environment():
