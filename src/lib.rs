@@ -196,6 +196,9 @@ pub mod policy;
 pub mod rate_limiter;
 pub mod registry;
 pub mod retry;
+#[cfg(feature = "settings")]
+#[cfg_attr(docsrs, doc(cfg(feature = "settings")))]
+pub mod settings;
 pub mod time_limiter;
 
 mod blocking;
