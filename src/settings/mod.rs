@@ -83,24 +83,29 @@ mod read;
 mod resolve;
 mod sources;
 mod value;
+mod watch;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use self::{
-    error::Report,
+    error::{Place, Report},
     keys::KINDS,
     layout::{Layout, Section},
-    resolve::Resolved,
+    resolve::{config_of, names, resolve, tags_of},
 };
 pub use self::{
     error::{SettingsError, SettingsErrors, Warning},
     sources::Sources,
+    watch::{Look, Watcher, watch, watch_every},
 };
 use crate::{
     bulkhead::{self, thread_pool},
     circuit_breaker,
+    error::InvalidConfig,
     event::PolicyKind,
-    rate_limiter, retry, time_limiter,
+    rate_limiter,
+    registry::{Change, Declared, Instance, Registry, Resilience, Tags},
+    retry, time_limiter,
 };
 
 /// The formats that settings are written in.
@@ -118,12 +123,12 @@ pub enum Format {
 /// What settings files say, checked as a whole: every config in it can be.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    circuit_breakers: Resolved<circuit_breaker::Config>,
-    retries: Resolved<retry::Config>,
-    rate_limiters: Resolved<rate_limiter::Config>,
-    bulkheads: Resolved<bulkhead::Config>,
-    thread_pool_bulkheads: Resolved<thread_pool::Config>,
-    time_limiters: Resolved<time_limiter::Config>,
+    circuit_breakers: Declared<circuit_breaker::Config>,
+    retries: Declared<retry::Config>,
+    rate_limiters: Declared<rate_limiter::Config>,
+    bulkheads: Declared<bulkhead::Config>,
+    thread_pool_bulkheads: Declared<thread_pool::Config>,
+    time_limiters: Declared<time_limiter::Config>,
     warnings: Arc<[Warning]>,
 }
 
@@ -148,16 +153,42 @@ impl Settings {
     fn of(layout: &Layout, mut report: Report, files: &[Arc<str>]) -> Result<Self, SettingsErrors> {
         let report = &mut report;
         let settings = Self {
-            circuit_breakers: Resolved::of(section(layout, PolicyKind::CircuitBreaker), report),
-            retries: Resolved::of(section(layout, PolicyKind::Retry), report),
-            rate_limiters: Resolved::of(section(layout, PolicyKind::RateLimiter), report),
-            bulkheads: Resolved::of(section(layout, PolicyKind::Bulkhead), report),
-            thread_pool_bulkheads: Resolved::of(section(layout, PolicyKind::ThreadPoolBulkhead), report),
-            time_limiters: Resolved::of(section(layout, PolicyKind::TimeLimiter), report),
+            circuit_breakers: resolve(section(layout, PolicyKind::CircuitBreaker), report),
+            retries: resolve(section(layout, PolicyKind::Retry), report),
+            rate_limiters: resolve(section(layout, PolicyKind::RateLimiter), report),
+            bulkheads: resolve(section(layout, PolicyKind::Bulkhead), report),
+            thread_pool_bulkheads: resolve(section(layout, PolicyKind::ThreadPoolBulkhead), report),
+            time_limiters: resolve(section(layout, PolicyKind::TimeLimiter), report),
             warnings: Arc::default(),
         };
         let warnings = std::mem::take(report).finish(files)?.into();
         Ok(Self { warnings, ..settings })
+    }
+
+    /// Puts these settings in force in the registries, in place of those of a file before. Instances that exist get theirs
+    /// and keep their state; see [`Registry::declare`]. It is told as [`Change::Reloaded`].
+    ///
+    /// # Errors
+    /// None for settings as they were read, since those have been checked. Nothing is changed.
+    pub fn apply(&self, resilience: &Resilience) -> Result<(), SettingsErrors> {
+        let mut report = Report::default();
+        check(resilience.circuit_breakers(), &self.circuit_breakers, &mut report);
+        check(resilience.retries(), &self.retries, &mut report);
+        check(resilience.rate_limiters(), &self.rate_limiters, &mut report);
+        check(resilience.bulkheads(), &self.bulkheads, &mut report);
+        check(resilience.thread_pool_bulkheads(), &self.thread_pool_bulkheads, &mut report);
+        check(resilience.time_limiters(), &self.time_limiters, &mut report);
+        report.finish(&[])?;
+        let mut report = Report::default();
+        declare(resilience.circuit_breakers(), &self.circuit_breakers, &mut report);
+        declare(resilience.retries(), &self.retries, &mut report);
+        declare(resilience.rate_limiters(), &self.rate_limiters, &mut report);
+        declare(resilience.bulkheads(), &self.bulkheads, &mut report);
+        declare(resilience.thread_pool_bulkheads(), &self.thread_pool_bulkheads, &mut report);
+        declare(resilience.time_limiters(), &self.time_limiters, &mut report);
+        report.finish(&[])?;
+        resilience.report(Change::Reloaded);
+        Ok(())
     }
 
     /// What has no effect, or another than it says.
@@ -168,56 +199,56 @@ impl Settings {
     /// The settings of the circuit breaker of this name: its own, else those of the config of that name, else those of
     /// `default`, else the crate's defaults.
     pub fn circuit_breaker(&self, name: &str) -> circuit_breaker::Config {
-        self.circuit_breakers.config(name)
+        config_of(&self.circuit_breakers, name)
     }
 
     /// The settings of the retry of this name, found as those of a [circuit breaker](Self::circuit_breaker).
     pub fn retry(&self, name: &str) -> retry::Config {
-        self.retries.config(name)
+        config_of(&self.retries, name)
     }
 
     /// The settings of the rate limiter of this name, found as those of a [circuit breaker](Self::circuit_breaker).
     pub fn rate_limiter(&self, name: &str) -> rate_limiter::Config {
-        self.rate_limiters.config(name)
+        config_of(&self.rate_limiters, name)
     }
 
     /// The settings of the bulkhead of this name, found as those of a [circuit breaker](Self::circuit_breaker).
     pub fn bulkhead(&self, name: &str) -> bulkhead::Config {
-        self.bulkheads.config(name)
+        config_of(&self.bulkheads, name)
     }
 
     /// The settings of the thread-pool bulkhead of this name, found as those of a
     /// [circuit breaker](Self::circuit_breaker).
     pub fn thread_pool_bulkhead(&self, name: &str) -> thread_pool::Config {
-        self.thread_pool_bulkheads.config(name)
+        config_of(&self.thread_pool_bulkheads, name)
     }
 
     /// The settings of the time limiter of this name, found as those of a [circuit breaker](Self::circuit_breaker).
     pub fn time_limiter(&self, name: &str) -> time_limiter::Config {
-        self.time_limiters.config(name)
+        config_of(&self.time_limiters, name)
     }
 
     /// The names of the instances of a kind that the files name.
     pub fn instances(&self, kind: PolicyKind) -> Vec<&str> {
         match kind {
-            PolicyKind::CircuitBreaker => self.circuit_breakers.names(),
-            PolicyKind::Retry => self.retries.names(),
-            PolicyKind::RateLimiter => self.rate_limiters.names(),
-            PolicyKind::Bulkhead => self.bulkheads.names(),
-            PolicyKind::ThreadPoolBulkhead => self.thread_pool_bulkheads.names(),
-            PolicyKind::TimeLimiter => self.time_limiters.names(),
+            PolicyKind::CircuitBreaker => names(&self.circuit_breakers),
+            PolicyKind::Retry => names(&self.retries),
+            PolicyKind::RateLimiter => names(&self.rate_limiters),
+            PolicyKind::Bulkhead => names(&self.bulkheads),
+            PolicyKind::ThreadPoolBulkhead => names(&self.thread_pool_bulkheads),
+            PolicyKind::TimeLimiter => names(&self.time_limiters),
         }
     }
 
     /// The tags of an instance: its own over those of its configs over those of its kind.
-    pub fn tags(&self, kind: PolicyKind, name: &str) -> BTreeMap<String, String> {
+    pub fn tags(&self, kind: PolicyKind, name: &str) -> Tags {
         match kind {
-            PolicyKind::CircuitBreaker => self.circuit_breakers.tags(name),
-            PolicyKind::Retry => self.retries.tags(name),
-            PolicyKind::RateLimiter => self.rate_limiters.tags(name),
-            PolicyKind::Bulkhead => self.bulkheads.tags(name),
-            PolicyKind::ThreadPoolBulkhead => self.thread_pool_bulkheads.tags(name),
-            PolicyKind::TimeLimiter => self.time_limiters.tags(name),
+            PolicyKind::CircuitBreaker => tags_of(&self.circuit_breakers, name),
+            PolicyKind::Retry => tags_of(&self.retries, name),
+            PolicyKind::RateLimiter => tags_of(&self.rate_limiters, name),
+            PolicyKind::Bulkhead => tags_of(&self.bulkheads, name),
+            PolicyKind::ThreadPoolBulkhead => tags_of(&self.thread_pool_bulkheads, name),
+            PolicyKind::TimeLimiter => tags_of(&self.time_limiters, name),
         }
     }
 }
@@ -225,4 +256,20 @@ impl Settings {
 fn section(layout: &Layout, policy: PolicyKind) -> &Section {
     let index = KINDS.iter().position(|kind| kind.policy == policy).unwrap_or_default();
     &layout.sections[index]
+}
+
+fn check<P: Instance>(registry: &Registry<P>, declared: &Declared<P::Config>, report: &mut Report) {
+    refused::<P>(registry.check(declared), report);
+}
+
+fn declare<P: Instance>(registry: &Registry<P>, declared: &Declared<P::Config>, report: &mut Report) {
+    refused::<P>(registry.declare(declared.clone()), report);
+}
+
+fn refused<P: Instance>(result: Result<(), Vec<InvalidConfig>>, report: &mut Report) {
+    let section = KINDS.iter().find(|kind| kind.policy == P::KIND).map_or("", |kind| kind.section);
+    for invalid in result.err().into_iter().flatten() {
+        let place = Place::of_file(&"".into(), None).under(section, None).under(invalid.field, None);
+        report.error(place.error(&invalid.value, invalid.rule));
+    }
 }

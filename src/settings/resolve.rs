@@ -9,60 +9,49 @@ use super::{
     layout::{Entry, Group, Section},
     value::Value,
 };
+use crate::registry::{Declared, DeclaredInstance, Tags};
 
 /// The name of the config that everything else begins with.
-pub(super) const DEFAULT: &str = "default";
+const DEFAULT: &str = "default";
 
 /// All of one kind of policy.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Resolved<C> {
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) configs: BTreeMap<String, C>,
-    pub(super) instances: BTreeMap<String, (C, BTreeMap<String, String>)>,
+pub(super) fn resolve<C: Described>(section: &Section, report: &mut Report) -> Declared<C> {
+    let mut declared = Declared { tags: tags([&section.tags], report), ..Declared::default() };
+    for (name, group) in &section.configs {
+        let chain = chain(section, name, report);
+        declared.configs.insert(name.clone(), build(group, &chain, report));
+    }
+    for (name, group) in &section.instances {
+        let mut groups = vec![group];
+        if let Some(base) = base_of_instance(section, name, group, report) {
+            groups.extend(chain(section, base, report));
+        }
+        let tags = tags(groups.iter().rev().map(|group| &group.tags), report);
+        declared.instances.insert(name.clone(), DeclaredInstance { config: build(group, &groups, report), tags });
+    }
+    declared
 }
 
-impl<C: Described> Resolved<C> {
-    pub(super) fn of(section: &Section, report: &mut Report) -> Self {
-        let mut resolved = Self { tags: tags([&section.tags], report), ..Self::default() };
-        for (name, group) in &section.configs {
-            let chain = chain(section, name, report);
-            resolved.configs.insert(name.clone(), build(group, &chain, report));
-        }
-        for (name, group) in &section.instances {
-            let mut groups = vec![group];
-            if let Some(base) = base_of_instance(section, name, group, report) {
-                groups.extend(chain(section, base, report));
-            }
-            let tags = tags(groups.iter().rev().map(|group| &group.tags), report);
-            resolved.instances.insert(name.clone(), (build(group, &groups, report), tags));
-        }
-        resolved
-    }
+/// What an instance of this name is to be.
+pub(super) fn config_of<C: Described>(declared: &Declared<C>, name: &str) -> C {
+    let instance = declared.instances.get(name).map(|instance| &instance.config);
+    let config = instance.or_else(|| declared.configs.get(name)).or_else(|| declared.configs.get(DEFAULT));
+    config.cloned().unwrap_or_default()
+}
 
-    /// What an instance of this name is to be.
-    pub(super) fn config(&self, name: &str) -> C {
-        let instance = self.instances.get(name).map(|(config, _)| config);
-        let config = instance.or_else(|| self.configs.get(name)).or_else(|| self.configs.get(DEFAULT));
-        config.cloned().unwrap_or_default()
-    }
+pub(super) fn tags_of<C>(declared: &Declared<C>, name: &str) -> Tags {
+    let mut tags = declared.tags.clone();
+    tags.extend(declared.instances.get(name).into_iter().flat_map(|instance| instance.tags.clone()));
+    tags
+}
 
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.instances.keys().map(String::as_str).collect()
-    }
-
-    pub(super) fn tags(&self, name: &str) -> BTreeMap<String, String> {
-        let mut tags = self.tags.clone();
-        tags.extend(self.instances.get(name).map(|(_, tags)| tags.clone()).unwrap_or_default());
-        tags
-    }
+pub(super) fn names<C>(declared: &Declared<C>) -> Vec<&str> {
+    declared.instances.keys().map(String::as_str).collect()
 }
 
 /// The later over the earlier.
-fn tags<'a>(
-    layers: impl IntoIterator<Item = &'a BTreeMap<String, Entry<String>>>,
-    report: &mut Report,
-) -> BTreeMap<String, String> {
-    let mut tags = BTreeMap::new();
+fn tags<'a>(layers: impl IntoIterator<Item = &'a BTreeMap<String, Entry<String>>>, report: &mut Report) -> Tags {
+    let mut tags = Tags::new();
     for (key, entry) in layers.into_iter().flatten() {
         match &entry.value {
             Ok(value) => drop(tags.insert(key.clone(), value.clone())),

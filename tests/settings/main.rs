@@ -2,6 +2,7 @@
 
 mod layout;
 mod refusals;
+mod reload;
 mod robustness;
 
 use std::{fmt::Debug, time::Duration};
