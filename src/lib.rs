@@ -165,7 +165,7 @@
 //!   own.
 //! * [`registry`]: instances by name or by key, their settings, and changing those while they run.
 //! * The examples in the repository: `quick_start`, `pipeline`, `tower_stack`, `own_error`, `failover`, `blocking`,
-//!   `events`.
+//!   `events`, `settings`.
 //!
 //! # Runtimes
 //!
@@ -176,6 +176,7 @@
 //!
 //! | feature | effect |
 //! |---|---|
+//! | `settings` | files in Resilience4j's layout, in YAML, TOML or JSON, also while the service runs: the module `settings` |
 //! | `test-util` | the default clock follows tokio's, so that `#[tokio::test(start_paused = true)]` drives every policy; for dev-dependencies only, see [`guide::testing`] |
 //!
 //! No feature is on by default, and every policy is there without any.

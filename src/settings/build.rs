@@ -224,3 +224,14 @@ impl Described for time_limiter::Config {
         self.validate()
     }
 }
+
+/// Whether an instance may make the service unhealthy: no setting of the instance's own.
+impl Described for bool {
+    fn build(values: &Values<'_>, _: &mut Report) -> Self {
+        values.flag("allow-health-indicator-to-fail").unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), InvalidConfig> {
+        Ok(())
+    }
+}

@@ -69,8 +69,9 @@ const CLASSIFY: &str = "must be left out: a file cannot name Rust's errors. Say 
 const RETRY_IF: &str = "must be left out: a file cannot name Rust's errors and results. Say what is to be repeated with \
                         `retry.retry_if(|result| ..)`";
 const NO_TRACE: &str = "a rejection carries no stack trace";
-const EVENTS: &str = "no event is kept unless it is asked for: `event_log(size)` keeps the last ones";
-const HEALTH: &str = "what an instance means for the health of the service is said where the health is asked for";
+const EVENTS: &str = "no event is kept unless it is asked for: by `event_log(size)`, or by the admin router, which has one \
+                      size for all";
+const HEALTH: &str = "what the health shows is said where it is asked for, not by a file";
 
 const SOME: Duration = Duration::from_nanos(1);
 const STATES: &[State] =
@@ -109,7 +110,7 @@ const CIRCUIT_BREAKER: &[Property] = &[
     java_only("event-consumer-buffer-size", EVENTS),
     java_only("subscribe-for-events", EVENTS),
     java_only("register-health-indicator", HEALTH),
-    java_only("allow-health-indicator-to-fail", HEALTH),
+    setting("allow-health-indicator-to-fail", Shape::Flag),
     BASE_CONFIG,
     TAGS_OF_IT,
 ];
@@ -152,7 +153,7 @@ const RATE_LIMITER: &[Property] = &[
     java_only("event-consumer-buffer-size", EVENTS),
     java_only("subscribe-for-events", EVENTS),
     java_only("register-health-indicator", HEALTH),
-    java_only("allow-health-indicator-to-fail", HEALTH),
+    setting("allow-health-indicator-to-fail", Shape::Flag),
     BASE_CONFIG,
     TAGS_OF_IT,
 ];

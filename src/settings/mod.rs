@@ -129,6 +129,8 @@ pub struct Settings {
     bulkheads: Declared<bulkhead::Config>,
     thread_pool_bulkheads: Declared<thread_pool::Config>,
     time_limiters: Declared<time_limiter::Config>,
+    circuit_breakers_may_fail: Declared<bool>,
+    rate_limiters_may_fail: Declared<bool>,
     warnings: Arc<[Warning]>,
 }
 
@@ -159,6 +161,8 @@ impl Settings {
             bulkheads: resolve(section(layout, PolicyKind::Bulkhead), report),
             thread_pool_bulkheads: resolve(section(layout, PolicyKind::ThreadPoolBulkhead), report),
             time_limiters: resolve(section(layout, PolicyKind::TimeLimiter), report),
+            circuit_breakers_may_fail: resolve(section(layout, PolicyKind::CircuitBreaker), report),
+            rate_limiters_may_fail: resolve(section(layout, PolicyKind::RateLimiter), report),
             warnings: Arc::default(),
         };
         let warnings = std::mem::take(report).finish(files)?.into();
@@ -226,6 +230,16 @@ impl Settings {
     /// The settings of the time limiter of this name, found as those of a [circuit breaker](Self::circuit_breaker).
     pub fn time_limiter(&self, name: &str) -> time_limiter::Config {
         config_of(&self.time_limiters, name)
+    }
+
+    /// What `allow-health-indicator-to-fail` says of a circuit breaker or rate limiter, found as its settings are: whether
+    /// the service is down while it is open, or has no permits. Default: false.
+    pub fn allows_health_indicator_to_fail(&self, kind: PolicyKind, name: &str) -> bool {
+        match kind {
+            PolicyKind::CircuitBreaker => config_of(&self.circuit_breakers_may_fail, name),
+            PolicyKind::RateLimiter => config_of(&self.rate_limiters_may_fail, name),
+            _ => false,
+        }
     }
 
     /// The names of the instances of a kind that the files name.

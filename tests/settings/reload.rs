@@ -73,7 +73,7 @@ fn watched(paths: &[&Path]) -> (Resilience, Watcher, Arc<Mutex<Vec<String>>>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
     let subscription = resilience.on_change(move |change| {
-        tell.lock().unwrap().push(match change {
+        tell.lock().expect("no panic").push(match change {
             Change::Reloaded => "reloaded".to_owned(),
             Change::Refused { errors } => errors.join("\n"),
             other => format!("{other:?}"),
