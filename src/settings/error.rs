@@ -33,7 +33,8 @@ pub struct Warning {
     pub reason: Cow<'static, str>,
 }
 
-/// All that is wrong in all the files that were read together, in the order of files and lines. Never empty.
+/// All that is wrong in all the files that were read together, in the order of files and lines, up to a thousand. Never
+/// empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsErrors(Arc<[SettingsError]>);
 
@@ -146,17 +147,25 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// So many are told; a file with more is no settings file.
+    const MOST: usize = 1000;
+
     pub(super) fn error(&mut self, error: SettingsError) {
         // A value that several instances inherit is wrong once.
-        if !self.errors.contains(&error) {
+        if self.errors.len() < Self::MOST && !self.errors.contains(&error) {
             self.errors.push(error);
         }
+    }
+
+    /// Nothing more can be told.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.len() == Self::MOST
     }
 
     pub(super) fn warn(&mut self, place: &Place, value: &str, reason: impl Into<Cow<'static, str>>) {
         let Place { file, line, path } = place.clone();
         let warning = Warning { file, line, path, value: shown(value), reason: reason.into() };
-        if !self.warnings.contains(&warning) {
+        if self.warnings.len() < Self::MOST && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }

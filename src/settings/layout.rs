@@ -203,6 +203,9 @@ impl Reader<'_> {
     }
 
     fn property(&mut self, kind: &Kind, key: &str, place: &Place, node: &Node, group: &mut Group) {
+        if self.report.is_full() {
+            return;
+        }
         let (first, rest) = split(key);
         if canonical(first) == TAGS {
             let tags = &mut group.tags;

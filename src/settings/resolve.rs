@@ -13,6 +13,7 @@ use crate::registry::{Declared, DeclaredInstance, Tags};
 
 /// The name of the config that everything else begins with.
 const DEFAULT: &str = "default";
+const LONGEST_CHAIN: usize = 32;
 
 /// All of one kind of policy.
 pub(super) fn resolve<C: Described>(section: &Section, report: &mut Report) -> Declared<C> {
@@ -106,6 +107,11 @@ fn chain<'a>(section: &'a Section, first: &'a str, report: &mut Report) -> Vec<&
             break;
         }
         let Some(group) = section.configs.get(name) else { break };
+        if names.len() == LONGEST_CHAIN {
+            let rule = format!("must not stand on more than {LONGEST_CHAIN} configs, one upon the other");
+            report.error(group.place.error("", rule));
+            break;
+        }
         names.push(name);
         groups.push(group);
         next = group.base.as_ref().and_then(|base| known_base(section, base, report));

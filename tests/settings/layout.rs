@@ -19,7 +19,7 @@ fn smtp() -> circuit_breaker::Config {
         .sliding_window_size(100)
         .minimum_number_of_calls(10)
         .permitted_number_of_calls_in_half_open_state(5)
-        .slow_call_duration_threshold(1Duration::ZERO)
+        .slow_call_duration_threshold(10 * SECOND)
         .slow_call_rate_threshold(50.0)
         .automatic_transition_from_open_to_half_open_enabled(true)
 }
@@ -27,9 +27,9 @@ fn smtp() -> circuit_breaker::Config {
 #[test]
 fn a_file_of_resilience4j_loads_as_it_is() {
     let settings = yaml(ISSUE).expect("valid");
-    let expected = smtp().failure_rate_threshold(60.0).wait_duration_in_open_state(3Duration::ZERO);
+    let expected = smtp().failure_rate_threshold(60.0).wait_duration_in_open_state(30 * SECOND);
     assert_same(&settings.circuit_breaker("email-smtp"), &expected);
-    let default = smtp().failure_rate_threshold(50.0).wait_duration_in_open_state(6Duration::ZERO);
+    let default = smtp().failure_rate_threshold(50.0).wait_duration_in_open_state(60 * SECOND);
     assert_same(&settings.circuit_breaker("another"), &default);
 
     let waits = IntervalFunction::exponential(SECOND, 2.0);
@@ -54,7 +54,7 @@ fn the_environment_fills_in_placeholders() {
         _ => None,
     };
     let settings = Sources::new().text(ISSUE, Format::Yaml, "a.yml").environment(environment).load().expect("valid");
-    let expected = smtp().failure_rate_threshold(75.0).wait_duration_in_open_state(3Duration::ZERO);
+    let expected = smtp().failure_rate_threshold(75.0).wait_duration_in_open_state(30 * SECOND);
     assert_same(&settings.circuit_breaker("email-smtp"), &expected);
     let waits = IntervalFunction::exponential(SECOND, 2.0);
     assert_same(&settings.retry("email-smtp"), &retry::Config::default().max_attempts(7).interval_function(waits));
@@ -87,7 +87,7 @@ fn every_setting_of_a_circuit_breaker_can_be_given() {
         .slow_call_duration_threshold(2 * SECOND)
         .permitted_number_of_calls_in_half_open_state(7)
         .minimum_number_of_calls_in_half_open_state(3)
-        .max_wait_duration_in_half_open_state(6Duration::ZERO)
+        .max_wait_duration_in_half_open_state(60 * SECOND)
         .transition_to_state_after_wait_duration(State::Closed)
         .max_trial_call_duration(Duration::ZERO)
         .sliding_window_type(SlidingWindowType::TimeBased)
@@ -107,9 +107,9 @@ fn every_setting_of_a_circuit_breaker_can_be_given() {
     )
     .expect("valid");
     let default = circuit_breaker::Config::default;
-    let grows = IntervalFunction::exponential(6Duration::ZERO, 1.5).max(600 * SECOND);
+    let grows = IntervalFunction::exponential(60 * SECOND, 1.5).max(600 * SECOND);
     assert_same(&settings.circuit_breaker("grows"), &default().wait_interval_function_in_open_state(grows));
-    let varies = IntervalFunction::fixed(1Duration::ZERO).randomized(0.1);
+    let varies = IntervalFunction::fixed(10 * SECOND).randomized(0.1);
     assert_same(&settings.circuit_breaker("varies"), &default().wait_interval_function_in_open_state(varies));
     assert_same(&settings.circuit_breaker("never-slow"), &default().slow_call_duration_threshold(None));
 }
@@ -133,10 +133,10 @@ fn every_setting_of_a_retry_can_be_given() {
         .max_attempts(4)
         .wait_duration(Duration::ZERO)
         .fail_after_max_attempts(true)
-        .max_duration(6Duration::ZERO)
-        .max_retry_after(12Duration::ZERO);
+        .max_duration(60 * SECOND)
+        .max_retry_after(120 * SECOND);
     assert_same(&settings.retry("plain"), &plain);
-    let grows = IntervalFunction::exponential(100 * MS, 3.0).max(1Duration::ZERO).randomized(0.25);
+    let grows = IntervalFunction::exponential(100 * MS, 3.0).max(10 * SECOND).randomized(0.25);
     assert_same(&settings.retry("grows"), &retry::Config::default().interval_function(grows));
     let varies = IntervalFunction::fixed(500 * MS).randomized(0.5);
     assert_same(&settings.retry("varies"), &retry::Config::default().interval_function(varies));
@@ -239,10 +239,10 @@ fn a_value_is_found_along_the_bases_property_by_property() {
     let config = retry::Config::default;
     let cases = [
         ("own", config().max_attempts(6).wait_duration(SECOND)),
-        ("based", config().max_attempts(9).wait_duration(2 * SECOND).max_retry_after(18Duration::ZERO)),
+        ("based", config().max_attempts(9).wait_duration(2 * SECOND).max_retry_after(180 * SECOND)),
         ("plain", config().max_attempts(2).fail_after_max_attempts(true).wait_duration(4 * SECOND)),
-        ("slow", config().wait_duration(2 * SECOND).max_retry_after(18Duration::ZERO)),
-        ("slower", config().wait_duration(9 * SECOND).max_retry_after(18Duration::ZERO)),
+        ("slow", config().wait_duration(2 * SECOND).max_retry_after(180 * SECOND)),
+        ("slower", config().wait_duration(9 * SECOND).max_retry_after(180 * SECOND)),
         ("never named", config().max_attempts(2).fail_after_max_attempts(true)),
     ];
     for (name, expected) in cases {
@@ -327,7 +327,7 @@ fn yaml_toml_and_json_say_the_same() {
         .sliding_window_size(100)
         .slow_call_rate_threshold(50.0)
         .automatic_transition_from_open_to_half_open_enabled(true)
-        .wait_duration_in_open_state(3Duration::ZERO);
+        .wait_duration_in_open_state(30 * SECOND);
     for (format, text) in [(Format::Toml, toml), (Format::Json, json)] {
         let settings = Settings::parse(text, format, "a").expect(text);
         assert_same(&settings.circuit_breaker("email-smtp"), &expected);

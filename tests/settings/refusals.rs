@@ -127,6 +127,19 @@ fn bases_that_go_round_are_refused_with_the_round() {
 }
 
 #[test]
+fn bases_upon_bases_without_end_are_refused() {
+    let chain = |length: usize| {
+        let configs: String = (1..length).map(|n| format!("c{n}: {{ baseConfig: c{} }}, ", n + 1)).collect();
+        format!("resilience4j.retry.configs: {{ {configs} c{length}: {{}} }}")
+    };
+    assert!(yaml(&chain(32)).is_ok());
+    assert_eq!(
+        errors(&chain(33)),
+        ["a.yml:1: resilience4j.retry.configs.c33: must not stand on more than 32 configs, one upon the other"]
+    );
+}
+
+#[test]
 fn an_unknown_base_is_refused_once() {
     let text = "resilience4j.retry:
   configs.default: { baseConfig: strikt }
