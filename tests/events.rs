@@ -122,7 +122,7 @@ fn all_listeners_hear_an_event_in_the_order_they_subscribed() {
     assert_eq!(std::mem::take(&mut *order.lock()), [0, 1, 2, 3]);
     drop(subscriptions);
     record(&breaker, Outcome::Success);
-    assert_eq!(*order.lock(), []);
+    assert!(order.lock().is_empty());
 }
 
 #[test]
