@@ -66,6 +66,25 @@
 //! * **Profiles** are further files, laid over the first property by property: see [`Sources::file`].
 //! * **A count window's size** bounds `minimum-number-of-calls`, as in Resilience4j: more is taken as the size, with a warning.
 //!
+//! # In force
+//!
+//! [`Settings::apply`] puts them in force in the registries of a [`Resilience`], and [`watch`] does so again whenever a file
+//! changes. Instances get their new settings and keep their state.
+//!
+//! ```
+//! use resile::{Resilience, circuit_breaker::State, settings::{Format, Settings}};
+//!
+//! let resilience = Resilience::new();
+//! let breaker = resilience.circuit_breakers().get("orders");
+//! breaker.transition_to_open()?;
+//!
+//! let text = r#"{ "resilience4j": { "circuitbreaker": { "configs": { "default": { "slidingWindowSize": 20 } } } } }"#;
+//! Settings::parse(text, Format::Json, "settings")?.apply(&resilience)?;
+//! assert_eq!(breaker.config().sliding_window_size, 20);
+//! assert_eq!(breaker.state(), State::Open);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What is wrong, and what is without effect
 //!
 //! Nothing is taken from files with an error in them, and [`SettingsErrors`] tells all errors of all files at once. What

@@ -47,6 +47,13 @@ fn a_file_of_resilience4j_loads_as_it_is() {
 }
 
 #[test]
+fn the_settings_of_the_example_service_load() {
+    let settings = yaml(include_str!("../../ops/settings/resilience4j.yaml")).expect("valid");
+    assert!(!settings.instances(PolicyKind::CircuitBreaker).is_empty());
+    assert_eq!(settings.warnings(), []);
+}
+
+#[test]
 fn the_environment_fills_in_placeholders() {
     let environment = |name: &str| match name {
         "CIRCUIT_BREAKER_SMTP_FAILURE_RATE" => Some("75".to_owned()),

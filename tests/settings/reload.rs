@@ -214,6 +214,15 @@ fn settings_that_are_wrong_at_the_start_are_an_error() {
 }
 
 #[test]
+fn settings_and_their_watcher_move_between_threads() {
+    fn moves<T: Send + Sync + 'static>() {}
+    moves::<Settings>();
+    moves::<Sources>();
+    moves::<Watcher>();
+    moves::<Look>();
+}
+
+#[test]
 fn a_file_that_grows_too_large_is_refused() {
     let folder = Folder::new();
     let path = folder.write("a.yml", &attempts(4));
