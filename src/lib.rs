@@ -176,12 +176,16 @@
 //!
 //! | feature | effect |
 //! |---|---|
+//! | `admin` | health, Actuator's endpoints and a live page over HTTP, as a router for axum: the module `admin` |
 //! | `settings` | files in Resilience4j's layout, in YAML, TOML or JSON, also while the service runs: the module `settings` |
 //! | `test-util` | the default clock follows tokio's, so that `#[tokio::test(start_paused = true)]` drives every policy; for dev-dependencies only, see [`guide::testing`] |
 //!
 //! No feature is on by default, and every policy is there without any.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "admin")]
+#[cfg_attr(docsrs, doc(cfg(feature = "admin")))]
+pub mod admin;
 pub mod backoff;
 pub mod bulkhead;
 pub mod circuit_breaker;
