@@ -27,6 +27,8 @@
 //! an [operator](Config::operator), is off where there is none, and is reported to
 //! [`on_change`](Resilience::on_change) with who asked.
 //!
+//! Everything is of this process alone: behind a load balancer, ask each replica by its own address.
+//!
 //! Reading asks for no token. Whoever may reach the prefix sees names, counts and settings: put it on a port of its own,
 //! or behind the service's authentication.
 //!
@@ -50,12 +52,13 @@ mod settings;
 mod snapshot;
 mod stream;
 
-use axum::{Router, middleware, routing::get};
-use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
 };
+
+use axum::{Router, middleware, routing::get};
+use parking_lot::Mutex;
 
 pub use self::config::Config;
 use self::{
@@ -110,6 +113,8 @@ struct Admin {
     resilience: Resilience,
     config: Config,
     limits: Limits,
+    /// Milliseconds since 1970.
+    started: u64,
     events: Arc<Events>,
     counts: Counts,
     changed: Mutex<Changed>,
@@ -121,6 +126,7 @@ impl Admin {
         let admin = Arc::new(Self {
             resilience: resilience.clone(),
             limits: Limits::new(&config)?,
+            started: events::wall_now(),
             events: Events::new(&config),
             counts: Counts::default(),
             config,

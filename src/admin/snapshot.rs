@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Snapshot {
     /// Milliseconds since 1970.
     time: u64,
+    /// When the router was made: another process counts anew.
+    started: u64,
     /// Counts changes of instances and settings.
     revision: u64,
     /// The number of the last event.
@@ -83,6 +85,7 @@ impl Snapshot {
         told.all(resilience.time_limiters(), |one| time_limiter_row(admin, one), settings::of_time_limiter);
         Self {
             time: events::wall_now(),
+            started: admin.started,
             revision,
             last,
             writes: !admin.config.operators.nobody(),

@@ -17,7 +17,7 @@
   ];
   const $ = (id) => document.getElementById(id);
   const instances = new Map(), sections = {}, counts = {};
-  let last = 0, revision = 0, writes = false, token = "", wanted = null, failing = null, offset = 0, dirty = true;
+  let last = 0, revision = 0, started = 0, writes = false, token = "", wanted = null, failing = null, offset = 0, dirty = true;
   let settings = {}, log = [], timer = 0, drawn = 0, ticks = 0;
 
   // Writes only what differs, so that a tick of many instances touches few nodes.
@@ -265,7 +265,12 @@
   const announce = [];
   const apply = (snapshot) => {
     offset = snapshot.time - Date.now();
-    if (snapshot.last < last || snapshot.revision < revision) { last = 0; revision = 0; log = []; return poll(); } // the service was started anew
+    if (started && snapshot.started !== started) { // another process answers: all is asked for again
+      last = 0; revision = 0; log = []; settings = {}; started = snapshot.started;
+      for (const one of instances.values()) one.past = [];
+      return;
+    }
+    started = snapshot.started;
     last = snapshot.last; revision = snapshot.revision; writes = snapshot.writes;
     for (const key in snapshot.settings) { settings[key] = snapshot.settings[key]; if (instances.has(key)) instances.get(key).still = 0; }
     for (const event of snapshot.events) {
