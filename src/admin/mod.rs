@@ -39,6 +39,12 @@
 //! rate limiter without permits, for which calls wait longer than its time-out, is `RATE_LIMITED`, or `DOWN`. As Actuator
 //! does, the whole is `DOWN` if any part is, else `UP`. The liveness group looks at no instance: a dependency that is down
 //! is no reason to restart the service.
+//!
+//! # Cost
+//!
+//! The router listens to every instance, so each call publishes its events: 150 to 300 ns more for a call through a circuit
+//! breaker, the lower figure without [`keep_events_of_calls`](Config::keep_events_of_calls). An open page asks for
+//! 40 to 50 KB twice a second where there are 500 instances.
 
 mod actuator;
 mod config;
