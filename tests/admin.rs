@@ -11,7 +11,9 @@ use axum::{
 use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use resile::{
-    CircuitBreaker, Clock, ManualClock, Outcome, RateLimiter, Resilience, admin, circuit_breaker, rate_limiter,
+    CircuitBreaker, Clock, ManualClock, Outcome, RateLimiter, Resilience, admin, circuit_breaker,
+    event::PolicyKind,
+    rate_limiter,
     registry::{Change, Existing},
 };
 use serde_json::{Value, json};
@@ -179,6 +181,16 @@ async fn one_instance_may_be_kept_from_failing_where_all_may() {
     let service = Service::with(set);
     fail(&service.breaker("mail"), 2);
     assert_eq!(service.get("/health").await.0, StatusCode::OK);
+    fail(&service.breaker("orders"), 2);
+    assert_eq!(service.get("/health").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_function_may_say_who_may_fail() {
+    let by = |kind, name: &str| kind == PolicyKind::CircuitBreaker && (name == "orders" || panic!("of {name}"));
+    let service = Service::with(|config| config.allow_health_indicator_to_fail_by(by));
+    fail(&service.breaker("mail"), 2);
+    assert_eq!(service.get("/health").await.0, StatusCode::OK, "a panic is a no");
     fail(&service.breaker("orders"), 2);
     assert_eq!(service.get("/health").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -1,8 +1,8 @@
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use subtle::ConstantTimeEq;
 
-use crate::{clock::Clock, error::InvalidConfig};
+use crate::{clock::Clock, error::InvalidConfig, event::PolicyKind, sync::contained};
 
 /// The settings of [`router`](super::router).
 #[derive(Debug, Clone)]
@@ -17,16 +17,26 @@ pub struct Config {
     pub(super) clock: Clock,
 }
 
+type Allows = dyn Fn(PolicyKind, &str) -> bool + Send + Sync;
+
 /// Whose open circuit or empty limiter makes the health DOWN.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct MayFail {
     all: bool,
+    by: Option<Arc<Allows>>,
     by_name: BTreeMap<String, bool>,
 }
 
 impl MayFail {
-    pub(super) fn of(&self, name: &str) -> bool {
-        self.by_name.get(name).copied().unwrap_or(self.all)
+    pub(super) fn of(&self, kind: PolicyKind, name: &str) -> bool {
+        let asked = || self.by.as_ref().map(|by| contained(|| by(kind, name)).unwrap_or_default());
+        self.by_name.get(name).copied().or_else(asked).unwrap_or(self.all)
+    }
+}
+
+impl fmt::Debug for MayFail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MayFail").field("all", &self.all).field("by_name", &self.by_name).finish_non_exhaustive()
     }
 }
 
@@ -121,7 +131,19 @@ impl Config {
         self
     }
 
-    /// The same for the instances of one name, whatever is set for all.
+    /// The same by a function of the kind, circuit breaker or rate limiter, and the name, in place of one answer for all.
+    /// It is asked at each look at the health: with the feature `settings`, it can ask
+    /// `Settings::allows_health_indicator_to_fail`. A panic in it is a no.
+    #[must_use]
+    pub fn allow_health_indicator_to_fail_by(
+        mut self,
+        allows: impl Fn(PolicyKind, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.may_fail.by = Some(Arc::new(allows));
+        self
+    }
+
+    /// The same for the instances of one name, whatever is said of others.
     #[must_use]
     pub fn allow_health_indicator_to_fail_for(mut self, name: impl Into<String>, allow: bool) -> Self {
         self.may_fail.by_name.insert(name.into(), allow);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::config::MayFail;
-use crate::{CircuitBreaker, RateLimiter, Resilience, circuit_breaker::State};
+use crate::{CircuitBreaker, RateLimiter, Resilience, circuit_breaker::State, event::PolicyKind};
 
 /// A health status. Complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,7 +82,7 @@ fn of_breaker(breaker: &CircuitBreaker, may_fail: &MayFail) -> Health {
     let details = super::actuator::BreakerView::of(breaker);
     let status = match details.state {
         State::Closed => Status::Up,
-        State::Open if may_fail.of(breaker.name()) => Status::Down,
+        State::Open if may_fail.of(PolicyKind::CircuitBreaker, breaker.name()) => Status::Down,
         State::Open => Status::CircuitOpen,
         State::HalfOpen => Status::CircuitHalfOpen,
         State::Disabled | State::ForcedOpen | State::MetricsOnly => Status::Unknown,
@@ -96,7 +96,7 @@ fn of_limiter(limiter: &RateLimiter, may_fail: &MayFail) -> Health {
         Status::Up
     } else if metrics.time_to_wait <= limiter.config().timeout_duration {
         Status::Unknown
-    } else if may_fail.of(limiter.name()) {
+    } else if may_fail.of(PolicyKind::RateLimiter, limiter.name()) {
         Status::Down
     } else {
         Status::RateLimited
