@@ -177,6 +177,7 @@
 //! | feature | effect |
 //! |---|---|
 //! | `settings` | files in Resilience4j's layout, in YAML, TOML or JSON, also while the service runs: the module `settings` |
+//! | `metrics` | counts and gauges through the `metrics` facade, by Resilience4j's names in Prometheus: the module `metrics` |
 //! | `test-util` | the default clock follows tokio's, so that `#[tokio::test(start_paused = true)]` drives every policy; for dev-dependencies only, see [`guide::testing`] |
 //!
 //! No feature is on by default, and every policy is there without any.
@@ -191,6 +192,8 @@ pub mod event;
 pub mod fallback;
 pub mod guide;
 pub mod layer;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod outcome;
 pub mod pipeline;
 pub mod policy;
@@ -203,6 +206,7 @@ pub mod settings;
 pub mod time_limiter;
 
 mod blocking;
+mod meter;
 mod sync;
 mod timer;
 
