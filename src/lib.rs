@@ -178,6 +178,7 @@
 //! |---|---|
 //! | `settings` | files in Resilience4j's layout, in YAML, TOML or JSON, also while the service runs: the module `settings` |
 //! | `metrics` | counts and gauges through the `metrics` facade, by Resilience4j's names in Prometheus: the module `metrics` |
+//! | `tracing` | events as events of the `tracing` crate, and a span for each attempt where one is asked for: the module `tracing` |
 //! | `test-util` | the default clock follows tokio's, so that `#[tokio::test(start_paused = true)]` drives every policy; for dev-dependencies only, see [`guide::testing`] |
 //!
 //! No feature is on by default, and every policy is there without any.
@@ -204,6 +205,9 @@ pub mod retry;
 #[cfg_attr(docsrs, doc(cfg(feature = "settings")))]
 pub mod settings;
 pub mod time_limiter;
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub mod tracing;
 
 mod blocking;
 mod meter;
