@@ -165,7 +165,7 @@
 //!   own.
 //! * [`registry`]: instances by name or by key, their settings, and changing those while they run.
 //! * The examples in the repository: `quick_start`, `pipeline`, `tower_stack`, `own_error`, `failover`, `blocking`,
-//!   `events`, `settings`.
+//!   `events`, `settings`, `metrics`.
 //!
 //! # Runtimes
 //!
@@ -194,6 +194,7 @@ pub mod fallback;
 pub mod guide;
 pub mod layer;
 #[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
 pub mod outcome;
 pub mod pipeline;

@@ -1,6 +1,12 @@
 //! Follows the registries.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 
@@ -33,6 +39,7 @@ struct Installed {
     names: Arc<Names>,
     /// Of the series that belong to no instance.
     own: Arc<Published>,
+    over: AtomicBool,
 }
 
 impl Metrics {
@@ -54,7 +61,8 @@ impl Metrics {
             true
         };
         BOUND.lock().push(Arc::new(Entry { published: Arc::clone(&own), refresh: Box::new(refresh) }));
-        let installed = Arc::new(Installed { resilience: resilience.clone(), config, names, own });
+        let installed =
+            Arc::new(Installed { resilience: resilience.clone(), config, names, own, over: AtomicBool::new(false) });
         INSTALLED.lock().push(Arc::clone(&installed));
         subscriptions.extend([
             follow(resilience.circuit_breakers()),
@@ -78,6 +86,7 @@ impl Drop for Metrics {
     fn drop(&mut self) {
         let Some(installed) = self.installed.take() else { return };
         self.subscriptions.clear();
+        installed.over.store(true, Ordering::SeqCst);
         INSTALLED.lock().retain(|known| !Arc::ptr_eq(known, &installed));
         BOUND.lock().retain(|entry| !Arc::ptr_eq(&entry.published, &installed.own));
         installed.own.end();
@@ -102,9 +111,9 @@ impl fmt::Debug for Metrics {
 fn follow<P: Instance + Metered>(registry: &Registry<P>) -> Subscription {
     let subscription = registry.on_event(|event| match event {
         RegistryEvent::Added { instance } => instance.count(),
-        RegistryEvent::Removed { instance, .. } => instance.end(),
+        RegistryEvent::Removed { instance, .. } => end(instance),
         RegistryEvent::Replaced { old, new } => {
-            old.end();
+            end(old);
             new.count();
         }
         RegistryEvent::Reconfigured { .. } => {}
@@ -114,7 +123,14 @@ fn follow<P: Instance + Metered>(registry: &Registry<P>) -> Subscription {
 }
 
 fn end_all<P: Instance + Metered>(registry: &Registry<P>) {
-    registry.all().iter().filter(|instance| !instance.published().is_by_hand()).for_each(Sealed::end);
+    registry.all().iter().for_each(end);
+}
+
+/// What was bound by hand is ended by hand.
+fn end<P: Sealed>(instance: &P) {
+    if !instance.published().is_by_hand() {
+        instance.end();
+    }
 }
 
 /// Begins the series of what is new in the registries, and begins those anew whose tags have changed.
@@ -146,9 +162,9 @@ impl Installed {
             let common = self.config.tags().filter(|(key, _)| !tags.contains_key(*key));
             let labels = labels(Arc::clone(&self.names), Some(name), common.chain(pairs));
             instance.begin(Labels { tags: tags.clone(), by_hand: false, ..labels });
-            // One that has been removed meanwhile has ended before it began.
+            // What has been removed meanwhile, or all of it, has ended before it began.
             let there = registry.find(name).is_some_and(|now| Arc::ptr_eq(now.published(), published));
-            if !there {
+            if !there || self.over.load(Ordering::SeqCst) {
                 instance.end();
             }
         }

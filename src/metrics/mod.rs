@@ -154,7 +154,8 @@ pub fn bind(instance: &impl Metered) {
     instance.begin(labels(names(DEFAULT_PREFIX), Some(instance.instance_name()), []));
 }
 
-/// Ends the series of an instance: what it has counted is told once more, and its gauges say that it is gone.
+/// Ends the series of an instance that was bound by hand: what it has counted is told once more, and its gauges say that
+/// it is gone. One that is in a registry ends its series by being removed from it.
 pub fn unbind(instance: &impl Metered) {
     instance.end();
 }
@@ -168,8 +169,9 @@ pub fn refresh() {
     let bound: Vec<_> = BOUND.lock().iter().map(Arc::clone).collect();
     let gone: Vec<_> = bound.into_iter().filter(|bound| !(bound.refresh)(&bound.published, now)).collect();
     if !gone.is_empty() {
-        BOUND.lock().retain(|entry| !gone.iter().any(|gone| Arc::ptr_eq(entry, gone)));
+        // In this order: who no longer finds them finds them ended.
         gone.iter().for_each(|gone| gone.published.end());
+        BOUND.lock().retain(|entry| !gone.iter().any(|gone| Arc::ptr_eq(entry, gone)));
     }
 }
 
