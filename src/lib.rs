@@ -165,7 +165,7 @@
 //!   own.
 //! * [`registry`]: instances by name or by key, their settings, and changing those while they run.
 //! * The examples in the repository: `quick_start`, `pipeline`, `tower_stack`, `own_error`, `failover`, `blocking`,
-//!   `events`, `settings`.
+//!   `events`, `settings`, `metrics`.
 //!
 //! # Runtimes
 //!
@@ -178,6 +178,8 @@
 //! |---|---|
 //! | `admin` | health, Actuator's endpoints and a live page over HTTP, as a router for axum: the module `admin` |
 //! | `settings` | files in Resilience4j's layout, in YAML, TOML or JSON, also while the service runs: the module `settings` |
+//! | `metrics` | counts and gauges through the `metrics` facade, by Resilience4j's names in Prometheus: the module `metrics` |
+//! | `tracing` | events as events of the `tracing` crate, and a span for each attempt where one is asked for: the module `tracing` |
 //! | `test-util` | the default clock follows tokio's, so that `#[tokio::test(start_paused = true)]` drives every policy; for dev-dependencies only, see [`guide::testing`] |
 //!
 //! No feature is on by default, and every policy is there without any.
@@ -195,6 +197,9 @@ pub mod event;
 pub mod fallback;
 pub mod guide;
 pub mod layer;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 pub mod outcome;
 pub mod pipeline;
 pub mod policy;
@@ -205,8 +210,12 @@ pub mod retry;
 #[cfg_attr(docsrs, doc(cfg(feature = "settings")))]
 pub mod settings;
 pub mod time_limiter;
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub mod tracing;
 
 mod blocking;
+mod meter;
 mod sync;
 mod timer;
 

@@ -243,9 +243,9 @@ impl Admission {
                 }
             }
             Some(waiting) if shared.is_admitted(waiting.ticket, task.waker()) => {
+                bulkhead.permitted_since(waiting.since);
                 self.waiting = None;
                 *cx = cx.after_a_wait();
-                bulkhead.permitted();
                 return Poll::Ready(Ok(()));
             }
             Some(waiting) => waiting,
@@ -260,13 +260,17 @@ impl Admission {
             return Poll::Ready(Err(waited));
         }
         *cx = cx.after_a_wait();
-        bulkhead.permitted();
+        bulkhead.permitted_since(since);
         Poll::Ready(Ok(()))
     }
 
     /// A waiter that has been admitted without knowing it passes the place on.
     fn cancel(&mut self, bulkhead: &Bulkhead) {
         let Some(waiting) = self.waiting.take() else { return };
+        if let Some(meter) = bulkhead.inner.meter.get() {
+            meter.cancelled.add();
+            meter.waited(waiting.since, bulkhead.inner.clock.now());
+        }
         if !bulkhead.inner.shared.leave_queue(waiting.ticket) {
             bulkhead.inner.shared.leave();
         }

@@ -34,9 +34,10 @@ pub use self::{
 };
 use crate::{
     blocking::block_on,
-    clock::Clock,
+    clock::{Clock, Instant},
     error::{BulkheadFull, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
+    meter::{AdmissionMeter, Slot, meter_methods},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
 
@@ -57,6 +58,7 @@ struct Inner {
     source: Source,
     shared: Shared,
     clock: Clock,
+    meter: Slot<AdmissionMeter>,
 }
 
 impl Bulkhead {
@@ -77,7 +79,8 @@ impl Bulkhead {
     fn valid(name: impl Into<Name>, config: Config) -> Self {
         let Config { max_concurrent_calls, max_wait_duration, max_waiting_calls, clock } = config;
         let shared = Shared::new(max_concurrent_calls, max_wait_duration, max_waiting_calls);
-        Self { inner: Arc::new(Inner { source: Source::new(name, PolicyKind::Bulkhead), shared, clock }) }
+        let source = Source::new(name, PolicyKind::Bulkhead);
+        Self { inner: Arc::new(Inner { source, shared, clock, meter: Slot::new() }) }
     }
 
     /// The settings now in force. A wait is at most 584 years.
@@ -200,12 +203,26 @@ impl Bulkhead {
 
     #[inline]
     fn permitted(&self) {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.permitted.add(0);
+        }
         self.publish(EventKind::CallPermitted);
+    }
+
+    /// Admitted after a wait.
+    fn permitted_since(&self, since: Instant) {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.waited(since, self.inner.clock.now());
+        }
+        self.permitted();
     }
 
     #[inline]
     fn reject(&self, waited: Duration) -> Rejected {
         let counts = self.inner.shared.counts();
+        if let Some(meter) = self.inner.meter.get() {
+            meter.reject(waited);
+        }
         self.publish(EventKind::CallRejected);
         let name = self.source().name.clone();
         BulkheadFull::new(name, counts.limit).with_waiting(counts.waiting, waited).into()
@@ -222,6 +239,7 @@ impl Bulkhead {
 }
 
 event_methods!(Bulkhead);
+meter_methods!(Bulkhead, AdmissionMeter, meter);
 handle_methods!(Bulkhead);
 
 impl<Op: Operation> Policy<Op> for Bulkhead {

@@ -48,6 +48,7 @@
 
 mod config;
 mod future;
+mod history;
 mod permit;
 mod shared;
 mod state;
@@ -66,12 +67,15 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "metrics")]
+use self::history::History;
 pub use self::{
     config::{Config, SlidingWindowType},
     future::{Call, Judge},
     permit::{OwnedPermit, Permit, PermitOf},
 };
 use self::{
+    history::Reason,
     shared::{Counted, Shared},
     state::{Core, Note, Refusal, Ticket},
 };
@@ -80,6 +84,7 @@ use crate::{
     clock::{Clock, Instant, nanos},
     error::{CircuitOpen, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
+    meter::{BreakerMeter, Slot, meter_methods},
     outcome::{Outcome, Verdict},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
     sync::{Mutex, contained},
@@ -101,6 +106,7 @@ struct Inner {
     shared: Shared,
     /// Taken within the lock of the state or alone, never around it.
     config: Mutex<Config>,
+    meter: Slot<BreakerMeter>,
 }
 
 /// What calls read of the settings.
@@ -217,7 +223,8 @@ impl CircuitBreaker {
         let source = Source::new(name, PolicyKind::CircuitBreaker);
         let (clock, reads) = (config.clock.clone(), Reads::default());
         reads.set(&config);
-        let breaker = Self { inner: Arc::new(Inner { source, clock, reads, shared, config: Mutex::new(config) }) };
+        let (config, meter) = (Mutex::new(config), Slot::new());
+        let breaker = Self { inner: Arc::new(Inner { source, clock, reads, shared, config, meter }) };
         // An initial state of open may have a wait that only code of the user's can tell.
         breaker.look(breaker.now(), |_| ());
         breaker
@@ -356,7 +363,7 @@ impl CircuitBreaker {
         self.steer(State::Open, |core| {
             let legal = core.state() != State::MetricsOnly;
             if legal {
-                core.open_for(wait);
+                core.open_for(wait, Reason::Manual);
             }
             legal
         })
@@ -429,6 +436,12 @@ impl CircuitBreaker {
         self.inner.clock.now()
     }
 
+    /// Whether the start of a call is read: where one can be slow, and where durations are metered.
+    #[inline(always)]
+    fn reads_start(&self) -> bool {
+        self.inner.reads.start() || self.inner.meter.get().is_some()
+    }
+
     fn look<R>(&self, now: Instant, decide: impl FnOnce(&mut Core) -> R) -> R {
         let ask = |attempts| {
             let waits = self.config().open_wait();
@@ -453,7 +466,7 @@ impl CircuitBreaker {
         }
         ticket.generation = word.generation();
         ticket.trial = 0;
-        ticket.started = if self.inner.reads.start() { cx.read(&self.inner.clock) } else { Ticket::UNREAD };
+        ticket.started = if self.reads_start() { cx.read(&self.inner.clock) } else { Ticket::UNREAD };
         Ok(())
     }
 
@@ -468,8 +481,7 @@ impl CircuitBreaker {
                 refusal
             }
             None => {
-                let (admitted, notes) =
-                    self.look(now, |core| (core.acquire(self.inner.reads.start()), core.take_notes()));
+                let (admitted, notes) = self.look(now, |core| (core.acquire(self.reads_start()), core.take_notes()));
                 if admitted.is_err() {
                     self.inner.shared.count_not_permitted();
                 }
@@ -508,7 +520,11 @@ impl CircuitBreaker {
         let slow = elapsed > self.inner.reads.slow_above() && elapsed != UNMEASURED;
         let plain = verdict.outcome == Outcome::Success && !slow && ticket.trial == 0 && !verdict.opens();
         if plain {
-            match self.inner.shared.count_plain(ticket.generation, now) {
+            let counted = self.inner.shared.count_plain(ticket.generation, now);
+            if let (Counted::Yes, Some(meter)) = (counted, self.inner.meter.get()) {
+                meter.record(Outcome::Success, elapsed);
+            }
+            match counted {
                 Counted::Yes if self.source().listening() => return self.publish_success(elapsed),
                 Counted::Yes | Counted::Unwatched => return,
                 Counted::LookInside => {}
@@ -525,15 +541,21 @@ impl CircuitBreaker {
 
     #[cold]
     fn finish_by_looking(&self, ticket: &Ticket, verdict: Verdict, slow: bool, elapsed: u64) {
-        let notes = self.look(self.now(), |core| {
-            core.finish(ticket, verdict, slow, measured(elapsed));
-            core.take_notes()
+        let (counted, notes) = self.look(self.now(), |core| {
+            let counted = core.finish(ticket, verdict, slow, measured(elapsed));
+            (counted, core.take_notes())
         });
+        if let Some(meter) = self.inner.meter.get().filter(|_| counted) {
+            meter.record(verdict.outcome, elapsed);
+        }
         self.publish(notes);
     }
 
     /// Gives back what a call held that ends without a result.
     fn cancel(&self, ticket: &Ticket) {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.cancelled.add();
+        }
         let reads = &self.inner.reads;
         if reads.cancelled_slow_calls.load(Ordering::Relaxed) && ticket.started != Ticket::UNREAD {
             let elapsed = self.now().as_nanos().saturating_sub(ticket.started.as_nanos());
@@ -558,7 +580,16 @@ fn measured(elapsed: u64) -> Option<Duration> {
     (elapsed != UNMEASURED).then_some(Duration::from_nanos(elapsed))
 }
 
+#[cfg(feature = "metrics")]
+impl CircuitBreaker {
+    /// All rejections ever, those of a forced-open circuit included, and what has become of the state.
+    pub(crate) fn history(&self) -> (u64, History) {
+        (self.inner.shared.not_permitted(), self.look(self.now(), |core| core.history()))
+    }
+}
+
 event_methods!(CircuitBreaker);
+meter_methods!(CircuitBreaker, BreakerMeter, meter);
 handle_methods!(CircuitBreaker);
 
 /// A [`CircuitBreaker`] with results judged by a function. It shares the breaker's state.

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use super::{
     config::Config,
+    history::{History, Reason},
     window::{CountWindow, TimeWindow, Totals, Window},
 };
 use crate::{
@@ -127,6 +128,7 @@ pub(super) struct Core {
     rng: fastrand::Rng,
     listening: bool,
     notes: VecDeque<Note>,
+    history: History,
 }
 
 /// The settings as the decision needs them.
@@ -208,12 +210,13 @@ impl Core {
             forget_not_permitted: false,
             listening: false,
             notes: VecDeque::new(),
+            history: History::default(),
         };
         if config.initial_state == State::HalfOpen {
             core.attempts = 1;
         }
         if config.initial_state != State::Closed {
-            core.go_to(config.initial_state, now);
+            core.go_to(config.initial_state, now, Reason::Initial);
         }
         core
     }
@@ -348,13 +351,13 @@ impl Core {
 
     fn make_due(&mut self, due: Instant) {
         if self.state == State::Open {
-            self.go_to(State::HalfOpen, due);
+            self.go_to(State::HalfOpen, due, Reason::WaitOver);
         } else if self.next_expiry() == Some(due) {
             self.outstanding.pop_front();
             self.note(due, EventKind::TrialCallExpired);
             self.record_trial(true, self.rules.expired_trial_is_slow, due);
         } else {
-            self.go_to(self.rules.after_max_half_open, due);
+            self.go_to(self.rules.after_max_half_open, due, Reason::HalfOpenTooLong);
         }
     }
 
@@ -370,6 +373,10 @@ impl Core {
             return self.make_due(due);
         }
         let passed = Duration::from_nanos(rounds * round);
+        self.history.spend(State::Open, Duration::from_nanos(rounds * (round - half_open)));
+        self.history.spend(State::HalfOpen, Duration::from_nanos(rounds * half_open));
+        self.history.count(State::Open, State::HalfOpen, Reason::WaitOver, rounds);
+        self.history.count(State::HalfOpen, State::Open, Reason::HalfOpenTooLong, rounds);
         self.entered = self.entered.saturating_add(passed);
         self.last_refused = Some(self.last_refused().saturating_add(passed));
         self.attempts = self.attempts.saturating_add(u32::try_from(rounds).unwrap_or(u32::MAX));
@@ -384,7 +391,7 @@ impl Core {
                 Ok(Ticket { generation: self.generation, trial: 0, started })
             }
             State::Open if now > self.last_refused() => {
-                self.go_to(State::HalfOpen, now);
+                self.go_to(State::HalfOpen, now, Reason::WaitOver);
                 self.acquire_trial(started)
             }
             State::HalfOpen => self.acquire_trial(started),
@@ -415,16 +422,17 @@ impl Core {
             .then(|| just_after(self.last_refused()).saturating_duration_since(self.latest))
     }
 
-    /// Counts a result, unless the call was admitted before the state last changed.
-    pub(super) fn finish(&mut self, ticket: &Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) {
+    /// Counts a result, unless the call was admitted before the state last changed. Whether it was counted.
+    pub(super) fn finish(&mut self, ticket: &Ticket, verdict: Verdict, slow: bool, elapsed: Option<Duration>) -> bool {
         let now = self.latest;
         let Some(outcome) = self.take_back(ticket).then_some(verdict.outcome) else {
             self.late_results += 1;
-            return self.note(now, EventKind::LateResult);
+            self.note(now, EventKind::LateResult);
+            return false;
         };
         let (watched, admitted_in) = (self.state != State::Disabled, self.generation);
         match outcome {
-            _ if !watched => return,
+            _ if !watched => return false,
             Outcome::Success => self.note(now, EventKind::Success { elapsed, attempts: 0 }),
             Outcome::Failure => self.note(now, EventKind::Error { elapsed, attempts: 0 }),
             Outcome::Ignored => self.note(now, EventKind::IgnoredError { elapsed }),
@@ -445,6 +453,7 @@ impl Core {
                 self.open_until(wait);
             }
         }
+        true
     }
 
     /// Gives a call's place back without a result.
@@ -478,15 +487,16 @@ impl Core {
             self.note(self.latest, EventKind::SlowCallRateExceeded { slow_call_rate });
         }
         if closed && (failures.is_some() || slow_calls.is_some()) {
-            self.go_to(State::Open, self.latest);
+            let reason = if failures.is_some() { Reason::FailureRate } else { Reason::SlowCallRate };
+            self.go_to(State::Open, self.latest, reason);
         }
     }
 
     /// A verdict may open a closed circuit, whatever the rates say.
     fn open_by_result(&mut self, verdict: Verdict) {
         match (self.state, verdict.open_for) {
-            (State::Closed, Some(wait)) => self.open_for(wait),
-            (State::Closed, None) if verdict.open => self.go_to(State::Open, self.latest),
+            (State::Closed, Some(wait)) => self.open_for(wait, Reason::Result),
+            (State::Closed, None) if verdict.open => self.go_to(State::Open, self.latest, Reason::Result),
             _ => {}
         }
     }
@@ -500,8 +510,14 @@ impl Core {
     fn decide_trials(&mut self, at: Instant) {
         let rates = self.rates(at);
         let (Some(failure), Some(slow)) = (rates.failure, rates.slow) else { return };
-        let trips = failure >= self.rules.failure_rate_threshold || slow >= self.rules.slow_call_rate_threshold;
-        self.go_to(if trips { State::Open } else { State::Closed }, at);
+        let (to, reason) = if failure >= self.rules.failure_rate_threshold {
+            (State::Open, Reason::FailureRate)
+        } else if slow >= self.rules.slow_call_rate_threshold {
+            (State::Open, Reason::SlowCallRate)
+        } else {
+            (State::Closed, Reason::TrialCalls)
+        };
+        self.go_to(to, at, reason);
     }
 
     /// The rates of what is shown, and over how many calls; none below the minimum.
@@ -521,6 +537,14 @@ impl Core {
             Shown::Trials => self.trials.totals(),
             Shown::Nothing => Totals::default(),
         }
+    }
+
+    /// What has happened so far, the time in the present state included.
+    #[cfg(feature = "metrics")]
+    pub(super) fn history(&self) -> History {
+        let mut history = self.history.clone();
+        history.spend(self.state, self.latest.saturating_duration_since(self.entered));
+        history
     }
 
     pub(super) fn view(&mut self) -> View {
@@ -544,27 +568,27 @@ impl Core {
             (State::Closed, State::HalfOpen) | (State::MetricsOnly, State::Open | State::HalfOpen)
         );
         if legal {
-            self.go_to(to, self.latest);
+            self.go_to(to, self.latest, Reason::Manual);
         }
         legal
     }
 
     /// Opens by hand, or by a result, for `wait`: the configured wait is not asked, and the attempt not counted.
-    pub(super) fn open_for(&mut self, wait: Duration) {
-        self.enter(State::Open, self.latest);
+    pub(super) fn open_for(&mut self, wait: Duration, reason: Reason) {
+        self.enter(State::Open, self.latest, reason);
         self.open_until(wait);
     }
 
     pub(super) fn reset(&mut self) {
-        self.go_to(State::Closed, self.latest);
+        self.go_to(State::Closed, self.latest, Reason::Reset);
         self.note(self.latest, EventKind::Reset);
     }
 
-    fn go_to(&mut self, to: State, at: Instant) {
+    fn go_to(&mut self, to: State, at: Instant, reason: Reason) {
         if matches!(to, State::Open | State::ForcedOpen) {
             self.attempts = self.attempts.saturating_add(1);
         }
-        self.enter(to, at);
+        self.enter(to, at, reason);
         if to == State::Open && !self.rules.waits.calls_user_code() {
             let wait = self.rules.waits.sample(self.attempts, self.previous_wait, &mut self.rng);
             self.previous_wait = Some(wait);
@@ -573,8 +597,10 @@ impl Core {
     }
 
     /// A new generation of `to`, also where that is the state already.
-    fn enter(&mut self, to: State, at: Instant) {
+    fn enter(&mut self, to: State, at: Instant, reason: Reason) {
         let from = self.state;
+        self.history.spend(from, at.saturating_duration_since(self.entered));
+        self.history.count(from, to, reason, 1);
         self.entered_with = self.rates(at);
         self.shown = match (from, to) {
             (State::Disabled | State::ForcedOpen, State::Open) => Shown::Nothing,

@@ -64,7 +64,7 @@ impl<L: Limits<Op>, Op: Operation> Future for Call<L, Op> {
                     this.state.set(State::Running { future });
                 }
                 Ok(taken) => {
-                    let waiting = Waiting::new(limiter, permits, taken);
+                    let waiting = Waiting::new(limiter, permits, taken, now);
                     this.state.set(State::Waiting { op: Some(op), cx, waiting });
                 }
                 Err(refusal) => {
@@ -132,7 +132,7 @@ impl Future for Acquire<'_> {
                         limiter.admitted(|| now, permits);
                         return Poll::Ready(Ok(()));
                     }
-                    *state = AcquireState::Waiting(Waiting::new(limiter, permits, taken));
+                    *state = AcquireState::Waiting(Waiting::new(limiter, permits, taken, now));
                 }
                 AcquireState::Waiting(waiting) => {
                     ready!(waiting.poll(task));
@@ -156,21 +156,23 @@ struct Waiting {
     limiter: RateLimiter,
     permits: u32,
     taken: Option<Taken>,
+    since: Instant,
     sleep: Sleep,
 }
 
 impl Waiting {
     #[cold]
-    fn new(limiter: &RateLimiter, permits: u32, taken: Taken) -> Self {
+    fn new(limiter: &RateLimiter, permits: u32, taken: Taken, since: Instant) -> Self {
         limiter.shared().wait_begins();
         let sleep = limiter.clock().sleep_until(Instant::from_nanos(taken.due));
-        Self { limiter: limiter.clone(), permits, taken: Some(taken), sleep }
+        Self { limiter: limiter.clone(), permits, taken: Some(taken), since, sleep }
     }
 
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
         ready!(Pin::new(&mut self.sleep).poll(task));
         self.taken = None;
         self.limiter.shared().wait_ends();
+        self.limiter.waited_since(self.since);
         self.limiter.admitted(|| self.limiter.clock().now(), self.permits);
         Poll::Ready(())
     }
@@ -183,6 +185,10 @@ impl Drop for Waiting {
             let shared = self.limiter.shared();
             shared.wait_ends();
             shared.give_back(taken, self.permits);
+            self.limiter.waited_since(self.since);
+            if let Some(meter) = self.limiter.inner.meter.get() {
+                meter.cancelled.add();
+            }
         }
     }
 }

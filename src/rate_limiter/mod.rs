@@ -50,6 +50,7 @@ use crate::{
     clock::{Clock, Instant},
     error::{InvalidConfig, RateLimited, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
+    meter::{AdmissionMeter, Slot, meter_methods},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
 
@@ -70,6 +71,7 @@ struct Inner {
     shared: Shared,
     clock: Clock,
     source: Source,
+    meter: Slot<AdmissionMeter>,
 }
 
 impl RateLimiter {
@@ -91,7 +93,7 @@ impl RateLimiter {
         let clock = config.clock.clone();
         let shared = Shared::new(config, clock.now().as_nanos());
         let source = Source::new(name, PolicyKind::RateLimiter);
-        Self { inner: Arc::new(Inner { shared, clock, source }) }
+        Self { inner: Arc::new(Inner { shared, clock, source, meter: Slot::new() }) }
     }
 
     /// The settings now in force.
@@ -156,7 +158,11 @@ impl RateLimiter {
         let now = self.clock().now();
         let taken = self.take(now, permits, self.shared().timeout())?;
         self.admitted(|| now, permits);
-        Ok(Instant::from_nanos(taken.due).saturating_duration_since(now))
+        let wait = Instant::from_nanos(taken.due).saturating_duration_since(now);
+        if let Some(meter) = self.inner.meter.get().filter(|_| !wait.is_zero()) {
+            meter.waited(now, Instant::from_nanos(taken.due));
+        }
+        Ok(wait)
     }
 
     /// Takes away the permits that are left now, as after an answer that says there were too many calls. What was
@@ -252,6 +258,9 @@ impl RateLimiter {
 
     #[cold]
     fn refused(&self, now: Instant, permits: u32, refusal: Refusal) -> Rejected {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.reject(Duration::ZERO);
+        }
         self.source().publish(|| now, || EventKind::FailedAcquire { permits });
         let rejection = RateLimited::new(self.source().name.clone(), permits, self.shared().limit());
         match refusal {
@@ -265,7 +274,17 @@ impl RateLimiter {
 
     #[inline]
     fn admitted(&self, at: impl FnOnce() -> Instant, permits: u32) {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.permitted.add(0);
+        }
         self.source().publish(at, || EventKind::SuccessfulAcquire { permits });
+    }
+
+    /// A wait has ended, whatever comes of it.
+    fn waited_since(&self, since: Instant) {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.waited(since, self.clock().now());
+        }
     }
 
     #[inline]
@@ -285,6 +304,7 @@ impl RateLimiter {
 }
 
 event_methods!(RateLimiter);
+meter_methods!(RateLimiter, AdmissionMeter, meter);
 handle_methods!(RateLimiter);
 
 /// What a limiter had to give at one moment.

@@ -15,7 +15,7 @@ use super::{
     settings::{Rules, Started},
 };
 use crate::{
-    clock::{Instant, Sleep},
+    clock::{Instant, Sleep, nanos},
     error::{Rejected, RetriesExhausted},
     event::EventKind,
     policy::{Cx, Operation},
@@ -168,6 +168,9 @@ impl Run {
             if spent.saturating_add(wait) > longest {
                 return None;
             }
+        }
+        if let Some(meter) = inner.meter.get() {
+            meter.waits.record(nanos(wait));
         }
         inner.publish(|| EventKind::Retry { attempts: self.failed, wait });
         Some(wait)

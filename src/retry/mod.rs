@@ -44,6 +44,7 @@ use crate::{
     clock::Clock,
     error::{InvalidConfig, Rejectable, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
+    meter::{RetryMeter, Slot, meter_methods},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
 
@@ -66,6 +67,7 @@ struct Inner {
     settings: Settings,
     runs: AtomicU64,
     counters: Counters,
+    meter: Slot<RetryMeter>,
 }
 
 impl Retry {
@@ -87,7 +89,8 @@ impl Retry {
     fn of(name: impl Into<Name>, config: Config) -> Self {
         let source = Source::new(name, PolicyKind::Retry);
         let (clock, settings) = (config.clock.clone(), Settings::new(config));
-        let inner = Inner { source, clock, settings, runs: AtomicU64::new(0), counters: Counters::default() };
+        let (runs, counters, meter) = (AtomicU64::new(0), Counters::default(), Slot::new());
+        let inner = Inner { source, clock, settings, runs, counters, meter };
         Self { inner: Arc::new(inner) }
     }
 
@@ -156,6 +159,7 @@ impl Retry {
 }
 
 event_methods!(Retry);
+meter_methods!(Retry, RetryMeter, meter);
 handle_methods!(Retry);
 
 /// A [`Retry`] with a condition of the user's: see [`Retry::retry_if`].
@@ -371,6 +375,9 @@ impl Inner {
     fn exhausted(&self, ok: bool, attempts: u32) {
         if ok {
             count(&self.counters.other_attempts);
+            if let Some(meter) = self.meter.get() {
+                meter.exhausted_results.add();
+            }
         }
         count(&self.counters.failed_with_retry);
         self.publish(|| EventKind::Error { elapsed: None, attempts });

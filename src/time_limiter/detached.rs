@@ -105,6 +105,9 @@ impl Fate {
         if self.one_is_gone.swap(true, Ordering::AcqRel) {
             let now = self.limiter.inner.clock.now();
             let elapsed = now.saturating_duration_since(self.started);
+            if let Some(meter) = self.limiter.inner.meter.get() {
+                meter.detached.add();
+            }
             self.limiter.source().publish(|| now, || EventKind::DetachedFinished { elapsed });
         }
     }
@@ -149,9 +152,7 @@ where
         match work.task.as_mut().map(|work| Pin::new(work).poll(task)) {
             Some(Poll::Ready(Ok(result))) => {
                 this.work = None;
-                if this.limiter.source().listening() {
-                    this.limiter.publish_end(None, result.is_ok());
-                }
+                this.limiter.ended(None, result.is_ok());
                 return Poll::Ready(result);
             }
             Some(Poll::Ready(Err(error))) if error.is_panic() => {
@@ -164,11 +165,10 @@ where
         if Pin::new(&mut work.over).poll(task).is_pending() {
             return Poll::Pending;
         }
-        this.limiter.source().publish(|| clock.now(), || EventKind::Timeout);
+        let timed_out = this.limiter.timed_out(work.timeout);
         work.fate.leave();
-        let timeout = work.timeout;
         this.work = None;
-        Poll::Ready(Err(Rejected::from(this.limiter.timed_out(timeout)).into()))
+        Poll::Ready(Err(Rejected::from(timed_out).into()))
     }
 }
 

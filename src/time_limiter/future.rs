@@ -12,7 +12,6 @@ use super::Limits;
 use crate::{
     clock::{Instant, Sleep},
     error::Rejected,
-    event::EventKind,
     policy::{Cx, Operation},
 };
 
@@ -76,9 +75,7 @@ impl<L: Limits, Op: Operation> Future for Call<L, Op> {
                         if spent.is_some_and(|at| clock.now() > at.saturating_add(*this.timeout)) {
                             break;
                         }
-                        if limiter.source().listening() {
-                            limiter.publish_end(*this.started, result.is_ok());
-                        }
+                        limiter.ended(*this.started, result.is_ok());
                         return Poll::Ready(result);
                     }
                     let over = match this.sleep {
@@ -103,7 +100,6 @@ impl<L: Limits, Op: Operation> Future for Call<L, Op> {
                 StateProjection::Done => panic!("polled after its end"),
             }
         }
-        limiter.source().publish(|| clock.now(), || EventKind::Timeout);
         Poll::Ready(Err(Rejected::from(limiter.timed_out(*this.timeout)).into()))
     }
 }

@@ -38,6 +38,7 @@ use crate::{
     clock::{Clock, Instant, nanos},
     error::{InvalidConfig, TimedOut},
     event::{EventKind, Name, PolicyKind, Source},
+    meter::{Slot, TimeMeter, meter_methods},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
 };
 
@@ -59,6 +60,7 @@ struct Inner {
     clock: Clock,
     /// In nanoseconds.
     timeout: AtomicU64,
+    meter: Slot<TimeMeter>,
 }
 
 impl TimeLimiter {
@@ -79,7 +81,7 @@ impl TimeLimiter {
     fn valid(name: impl Into<Name>, config: Config) -> Self {
         let Config { timeout_duration, clock } = config;
         let source = Source::new(name, PolicyKind::TimeLimiter);
-        Self { inner: Arc::new(Inner { source, clock, timeout: nanos(timeout_duration).into() }) }
+        Self { inner: Arc::new(Inner { source, clock, timeout: nanos(timeout_duration).into(), meter: Slot::new() }) }
     }
 
     /// The settings now in force. A time-out is at most 584 years.
@@ -137,12 +139,30 @@ impl TimeLimiter {
         self.source().publish_at(now, kind);
     }
 
+    /// A call has ended in its time.
+    #[inline]
+    fn ended(&self, started: Option<Instant>, succeeded: bool) {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.in_time.add(usize::from(!succeeded));
+        }
+        if self.source().listening() {
+            self.publish_end(started, succeeded);
+        }
+    }
+
+    /// The caller gets a time-out.
+    #[cold]
     fn timed_out(&self, timeout_duration: Duration) -> TimedOut {
+        if let Some(meter) = self.inner.meter.get() {
+            meter.timed_out.add();
+        }
+        self.source().publish(|| self.inner.clock.now(), || EventKind::Timeout);
         TimedOut::new(self.source().name.clone(), timeout_duration)
     }
 }
 
 event_methods!(TimeLimiter);
+meter_methods!(TimeLimiter, TimeMeter, meter);
 handle_methods!(TimeLimiter);
 
 /// A [`TimeLimiter`] with the time of each call given by a function.

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{RejectionPolicy, ThreadPoolBulkhead, shared::Job};
-use crate::error::Error;
+use crate::{clock::Instant, error::Error};
 
 /// A closure that runs on a thread of a pool.
 ///
@@ -52,7 +52,8 @@ where
         let shared = &this.pool.inner.shared;
         let (id, task) = match mem::replace(&mut this.state, State::Done) {
             State::Unsent(work) => {
-                let task = Arc::new(Task::new(work));
+                let sent = if shared.meter.get().is_some() { shared.clock.now() } else { Instant::NEVER };
+                let task = Arc::new(Task::new(work, sent));
                 let job: Arc<dyn Job> = task.clone();
                 match shared.submit(&job) {
                     Ok(id) => (id, task),
@@ -98,6 +99,7 @@ impl<F, T, E> fmt::Debug for Call<F, T, E> {
 
 /// What a call and the thread that runs its closure share.
 struct Task<F, R> {
+    sent: Instant,
     work: Mutex<Option<F>>,
     outcome: Mutex<Outcome<R>>,
 }
@@ -108,8 +110,8 @@ enum Outcome<R> {
 }
 
 impl<F, R> Task<F, R> {
-    fn new(work: F) -> Self {
-        Self { work: Mutex::new(Some(work)), outcome: Mutex::new(Outcome::Awaited(None)) }
+    fn new(work: F, sent: Instant) -> Self {
+        Self { sent, work: Mutex::new(Some(work)), outcome: Mutex::new(Outcome::Awaited(None)) }
     }
 
     fn poll(&self, waker: &Waker) -> Poll<thread::Result<R>> {
@@ -132,6 +134,10 @@ where
     F: FnOnce() -> R + Send,
     R: Send,
 {
+    fn sent(&self) -> Instant {
+        self.sent
+    }
+
     fn run(&self, ended: &mut dyn FnMut()) {
         let work = self.work.lock().take().expect("a job runs once");
         let result = catch_unwind(AssertUnwindSafe(work));

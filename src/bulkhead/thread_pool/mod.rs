@@ -29,6 +29,7 @@ use crate::{
     blocking::block_on,
     error::{BulkheadFull, Error, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
+    meter::meter_methods,
     policy::event_methods,
 };
 
@@ -141,6 +142,9 @@ impl ThreadPoolBulkhead {
 
     fn reject(&self) -> Rejected {
         let metrics = self.metrics();
+        if let Some(meter) = self.inner.shared.meter.get() {
+            meter.rejected.add();
+        }
         self.inner.shared.publish(EventKind::CallRejected);
         let full = BulkheadFull::new(self.source().name.clone(), metrics.max_thread_pool_size);
         full.with_waiting(metrics.queue_depth, Duration::ZERO).into()
@@ -152,6 +156,7 @@ impl ThreadPoolBulkhead {
 }
 
 event_methods!(ThreadPoolBulkhead);
+meter_methods!(ThreadPoolBulkhead, crate::meter::AdmissionMeter, shared.meter);
 
 impl Drop for Open {
     fn drop(&mut self) {

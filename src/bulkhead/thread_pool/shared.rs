@@ -18,6 +18,7 @@ use crate::{
     blocking::block_on,
     clock::{Clock, Instant},
     event::{EventKind, Source},
+    meter::{AdmissionMeter, Slot},
     sync::contained,
 };
 
@@ -25,12 +26,16 @@ use crate::{
 pub(super) trait Job: Send + Sync {
     /// Runs the closure, calls `ended`, then hands the result over: whoever has it finds the thread free.
     fn run(&self, ended: &mut dyn FnMut());
+
+    /// When it was asked for; the end of time where nothing meters the wait.
+    fn sent(&self) -> Instant;
 }
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) source: Source,
-    clock: Clock,
+    pub(super) clock: Clock,
+    pub(super) meter: Slot<AdmissionMeter>,
     state: Mutex<State>,
 }
 
@@ -64,7 +69,7 @@ impl Shared {
         let clock = config.clock.clone();
         let (queue, idle) = (VecDeque::new(), Vec::new());
         let state = State { config, last_id: 0, queue, threads: 0, idle, closing: false };
-        Self { source, clock, state: Mutex::new(state) }
+        Self { source, clock, meter: Slot::new(), state: Mutex::new(state) }
     }
 
     pub(super) fn config(&self) -> Config {
@@ -135,6 +140,9 @@ impl Shared {
         let job = place.and_then(|place| state.queue.remove(place));
         // The closure is the user's: it is dropped outside the lock.
         drop(state);
+        if let (Some(_), Some(meter)) = (&job, self.meter.get()) {
+            meter.cancelled.add();
+        }
         drop(job);
     }
 
@@ -187,6 +195,12 @@ impl Shared {
 
     /// Runs a closure on this thread; `ended` is called before anybody can know its result.
     pub(super) fn run(&self, job: &dyn Job, ended: &mut dyn FnMut()) {
+        if let Some(meter) = self.meter.get() {
+            meter.permitted.add(0);
+            if job.sent() != Instant::NEVER {
+                meter.waited(job.sent(), self.clock.now());
+            }
+        }
         self.publish(EventKind::CallPermitted);
         job.run(&mut || {
             ended();
