@@ -165,7 +165,7 @@
 //!   own.
 //! * [`registry`]: instances by name or by key, their settings, and changing those while they run.
 //! * The examples in the repository: `quick_start`, `pipeline`, `tower_stack`, `own_error`, `failover`, `blocking`,
-//!   `events`, `settings`, `metrics`.
+//!   `events`, `settings`, `metrics`, `admin`.
 //!
 //! # Runtimes
 //!

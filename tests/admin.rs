@@ -734,3 +734,13 @@ async fn calls_go_on_as_before_while_somebody_watches() {
     let answered = breaker.call(|| ready(Ok::<_, std::io::Error>(42))).await;
     assert_eq!(answered.expect("an answer"), 42);
 }
+
+#[tokio::test]
+async fn a_service_with_a_health_of_its_own_leaves_these_out() {
+    let router = admin::router(&Resilience::new(), admin::Config::default().serve_health(false)).unwrap();
+    for (path, expected) in [("/health", 404), ("/health/liveness", 404), ("/circuitbreakers", 200)] {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = router.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(answer.status(), expected, "{path}");
+    }
+}

@@ -194,10 +194,6 @@ def kubernetes():
     require(wanted and wanted <= served, f"hpa.yaml: the adapter has no {sorted(wanted - served)}")
 
 
-# What the service is to read and its README does not tell yet.
-TO_COME = {"EMAIL_DISPATCH_POLICIES_FILE", "EMAIL_DISPATCH_OPERATOR_TOKEN"}
-
-
 def environment():
     readme = (SERVICE / "README.md").read_text(encoding="utf-8")
     used = set(COMPOSE["services"]["email-dispatch"]["environment"])
@@ -205,9 +201,7 @@ def environment():
         used |= set(doc)
     used |= set(re.findall(r"\b(EMAIL_DISPATCH_[A-Z_]+)=", DOCKERFILE))
     known = set(re.findall(r"\b[A-Z][A-Z_]+\b", readme))
-    if used & TO_COME - known:
-        print(f"skipped: {', '.join(sorted(used & TO_COME - known))}, which the service's README does not tell yet")
-    require(used <= known | TO_COME, f"the service's README knows no {sorted(used - known - TO_COME)}")
+    require(used <= known, f"the service's README knows no {sorted(used - known)}")
 
 
 # --- Prometheus and Grafana

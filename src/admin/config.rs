@@ -14,6 +14,7 @@ pub struct Config {
     pub(super) max_requests_per_second: u32,
     pub(super) max_writes_per_second: u32,
     pub(super) may_fail: MayFail,
+    pub(super) serve_health: bool,
     pub(super) clock: Clock,
 }
 
@@ -131,6 +132,15 @@ impl Config {
         self
     }
 
+    /// Whether the health endpoints are there. A service that has a health of its own, which knows of its database too,
+    /// leaves them out. Default: true.
+    #[must_use]
+    pub fn serve_health(mut self, serve: bool) -> Self {
+        self.serve_health = serve;
+        self
+    }
+
+    /// The same for the instances of one name, whatever is set for all.
     /// The same by a function of the kind, circuit breaker or rate limiter, and the name, in place of one answer for all.
     /// It is asked at each look at the health: with the feature `settings`, it can ask
     /// `Settings::allows_health_indicator_to_fail`. A panic in it is a no.
@@ -194,6 +204,7 @@ impl Default for Config {
             max_requests_per_second: 100,
             max_writes_per_second: 5,
             may_fail: MayFail::default(),
+            serve_health: true,
             clock: Clock::default(),
         }
     }

@@ -109,7 +109,11 @@ pub fn router(resilience: &Resilience, config: Config) -> Result<Router, Invalid
         .route("/resile", get(page::answer))
         .route("/resile/snapshot", get(to::snapshot))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), to::limit_requests));
-    let all = Router::new().route("/health/liveness", get(to::liveness)).merge(health).merge(limited);
+    let all = if admin.config.serve_health {
+        Router::new().route("/health/liveness", get(to::liveness)).merge(health).merge(limited)
+    } else {
+        limited
+    };
     Ok(all.layer(middleware::map_response(guard::secure)).with_state(admin))
 }
 

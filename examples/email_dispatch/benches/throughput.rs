@@ -25,6 +25,7 @@ use email_dispatch::{
     kafka::KafkaSettings,
     limits::raise_open_files,
     personal::Keys,
+    policies::Policies,
     record::Topic,
     request::{Intake, Limits, Origin},
     sample::Samples,
@@ -177,6 +178,7 @@ async fn serve<T: Transport>(run: &Run, primary: Provider<T>, store: Store, kafk
         backups: Backups::open(folder.path()).await.unwrap(),
         counters: counters.clone(),
         clock,
+        policies: Policies::default(),
         rules: Rules { in_flight: run.in_flight, buffered: 2 * run.in_flight.max(1_000), ..Rules::default() },
     })
     .unwrap();

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::{
     request::{Kind, Priority},
     settings::{
-        Address, Fault, Layers, Settings, WrongSettings, as_options, environment_name, no_keys, one_of, read_keys,
-        read_sms_token,
+        Address, Fault, Layers, OPERATOR_TOKEN, SMS_TOKEN, Settings, WrongSettings, as_options, environment_name,
+        no_keys, one_of, read_keys, read_token,
     },
 };
 
@@ -225,8 +225,13 @@ impl Cli {
             Err(fault) => faults.push(fault),
         }
         let token_file = cli.settings.sms.token_file.as_deref();
-        match read_sms_token(token_file, &given_as("sms-token-file"), environment) {
+        match read_token(SMS_TOKEN, token_file, &given_as("sms-token-file"), environment) {
             Ok(token) => cli.settings.sms.token = token,
+            Err(fault) => faults.push(fault),
+        }
+        let token_file = cli.settings.operating.token_file.as_deref();
+        match read_token(OPERATOR_TOKEN, token_file, &given_as("operator-token-file"), environment) {
+            Ok(token) => cli.settings.operating.token = token,
             Err(fault) => faults.push(fault),
         }
         if let Some(Task::Produce(Produce { url: Some(url), .. })) = &cli.task

@@ -14,10 +14,11 @@ use std::{
 };
 
 use resile::{
-    Bulkhead, CircuitBreaker, Clock, Error, Fallback, IntervalFunction, InvalidConfig, Outcome, Pipeline, RateLimiter,
-    Rejected, Retry, TimeLimiter, Verdict, bulkhead,
+    Bulkhead, CircuitBreaker, Clock, Error, Fallback, IntervalFunction, Outcome, Pipeline, RateLimiter, Rejected,
+    Resilience, TimeLimiter, Verdict, bulkhead,
     circuit_breaker::{self, Classified, State},
     rate_limiter,
+    registry::{Existing, RegistryError},
     retry::{self, RetryIf},
     time_limiter,
 };
@@ -72,6 +73,9 @@ pub struct Protection {
     pub window: u32,
     /// What all of this tells the time by. Default: the system's monotonic clock.
     pub clock: Clock,
+    /// Where the policies are made, by the server's name. What is declared there for that name wins over what is above.
+    /// Default: one of its own.
+    pub resilience: Resilience,
 }
 
 impl Default for Protection {
@@ -85,6 +89,7 @@ impl Default for Protection {
             slow: Duration::from_secs(5),
             window: 50,
             clock: Clock::default(),
+            resilience: Resilience::new(),
         }
     }
 }
@@ -109,7 +114,8 @@ impl<T: Transport> Provider<T> {
     ///
     /// # Errors
     /// A protection that cannot be, such as no connections.
-    pub fn new(name: &str, transport: T, protection: &Protection) -> Result<Self, InvalidConfig> {
+    pub fn new(name: &str, transport: T, protection: &Protection) -> Result<Self, RegistryError> {
+        let resilience = &protection.resilience;
         let breaker_at = |name: String, failures: f32| {
             let config = circuit_breaker::Config::default()
                 .failure_rate_threshold(failures)
@@ -121,7 +127,7 @@ impl<T: Transport> Provider<T> {
                 .wait_duration_in_open_state(protection.open)
                 .automatic_transition_from_open_to_half_open_enabled(true)
                 .clock(protection.clock.clone());
-            CircuitBreaker::new(name, config)
+            resilience.circuit_breakers().get_with(&name, config, Existing::Keep)
         };
         let limit = |mails_per_second| {
             rate_limiter::Config::default()
@@ -145,10 +151,14 @@ impl<T: Transport> Provider<T> {
             .clock(protection.clock.clone());
 
         let breaker = breaker_at(name.to_owned(), 50.0)?;
-        let retry = Retry::new(name, retry)?;
-        let limiter = protection.mails_per_second.map(|rate| RateLimiter::new(name, limit(rate))).transpose()?;
-        let time_limiter = TimeLimiter::new(name, time_limit)?;
-        let bulkhead = Bulkhead::new(name, conversations)?;
+        let retry = resilience.retries().get_with(name, retry, Existing::Keep)?;
+        let limiters = resilience.rate_limiters();
+        let limiter = match protection.mails_per_second {
+            Some(rate) => Some(limiters.get_with(name, limit(rate), Existing::Keep)?),
+            None => limiters.knows(name).then(|| limiters.get(name)),
+        };
+        let time_limiter = resilience.time_limiters().get_with(name, time_limit, Existing::Keep)?;
+        let bulkhead = resilience.bulkheads().get_with(name, conversations, Existing::Keep)?;
         let guarded = |kind: &str, failures| {
             let of_kind = breaker_at(format!("{name}-{kind}"), failures)?;
             let guard = Pipeline::new((
@@ -159,7 +169,7 @@ impl<T: Transport> Provider<T> {
                 time_limiter.clone(),
                 bulkhead.clone(),
             ));
-            Ok::<_, InvalidConfig>((of_kind, guard))
+            Ok::<_, RegistryError>((of_kind, guard))
         };
         let marketing = guarded("marketing", 25.0)?;
         let notification = guarded("notification", 40.0)?;
@@ -195,7 +205,10 @@ impl<T: Transport> Provider<T> {
         let (of_kind, _) = self.of(kind);
         [of_kind, &self.breaker].into_iter().all(|breaker| match breaker.state() {
             State::Open | State::ForcedOpen => false,
-            State::HalfOpen => breaker.metrics().outstanding_trial_calls < TRIALS,
+            State::HalfOpen => {
+                breaker.metrics().outstanding_trial_calls
+                    < breaker.config().permitted_number_of_calls_in_half_open_state
+            }
             State::Closed | State::Disabled | State::MetricsOnly => true,
         })
     }

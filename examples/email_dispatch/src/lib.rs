@@ -9,6 +9,7 @@
 //! * [`store`]: one row a request, which one worker at a time can claim, and the outbox.
 //! * [`kafka`] and [`record`]: the publisher of the outbox, and the consumer that keeps order per person. [`slots`] are
 //!   shared by priority.
+//! * [`policies`]: those of `resile` by name, and the files that change them while the service runs.
 //! * [`smtp`]: conversations with a mail server, and what its answers mean. [`sms`]: the way out when no mail can be sent.
 //! * [`counters`], [`alert`] and [`backup`]: what is told of it, and what is kept aside; [`view`] and [`timeline`] show it.
 //! * [`settings`], [`cli`], [`stage`] and [`service`]: what can be set, and how all is put together.
@@ -30,6 +31,7 @@ pub mod kafka;
 pub mod limits;
 pub mod logging;
 pub mod personal;
+pub mod policies;
 pub mod record;
 pub mod request;
 pub mod route;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use lettre::message::Mailbox;
 use parking_lot::Mutex;
-use resile::{CircuitBreaker, IntervalFunction, event::Subscription};
+use resile::{CircuitBreaker, IntervalFunction, Resilience, event::Subscription};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         publisher::{Publisher, PublisherSettings},
     },
     personal::Keys,
+    policies::Policies,
     record::Topic,
     request::{Intake, Limits},
     route::RetryRules,
@@ -65,6 +66,8 @@ pub struct Parts<T> {
     pub clock: WallClock,
     /// How the service works.
     pub rules: Rules,
+    /// The policies that the parts were made with.
+    pub policies: Policies,
 }
 
 /// How a service works.
@@ -122,6 +125,7 @@ pub struct Service {
     publisher: Publisher,
     consumers: Lanes,
     breakers: Vec<CircuitBreaker>,
+    policies: Policies,
     alerts: Alerts,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -135,8 +139,21 @@ impl Service {
     /// # Errors
     /// A property of Kafka that is not understood.
     pub fn start<T: Transport>(parts: Parts<T>) -> Result<Self, KafkaFault> {
-        let Parts { store, kafka, servers, sms, keys, templates, sender, alerts, backups, counters, clock, rules } =
-            parts;
+        let Parts {
+            store,
+            kafka,
+            servers,
+            sms,
+            keys,
+            templates,
+            sender,
+            alerts,
+            backups,
+            counters,
+            clock,
+            rules,
+            policies,
+        } = parts;
         let (ledger, outbox) = (store.ledger(rules.ledger.clone()), store.outbox());
         let publisher =
             Publisher::start(outbox.clone(), ledger.clone(), store.lease("publisher"), &kafka, &rules.publisher)?;
@@ -180,7 +197,20 @@ impl Service {
         )));
         tasks.close();
         let (_watched, alerts) = (watched, alerts);
-        Ok(Self { store, ledger, outbox, door, publisher, consumers, breakers, alerts, stop, tasks, _watched })
+        Ok(Self {
+            store,
+            ledger,
+            outbox,
+            door,
+            publisher,
+            consumers,
+            breakers,
+            policies,
+            alerts,
+            stop,
+            tasks,
+            _watched,
+        })
     }
 
     /// Accepts requests.
@@ -205,6 +235,12 @@ impl Service {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// All policies.
+    #[must_use]
+    pub fn resilience(&self) -> &Resilience {
+        &self.policies.resilience
     }
 
     /// All breakers: the publisher's, the mail servers', the SMS gateway's.

@@ -29,14 +29,14 @@ mod value;
 pub(crate) use self::{
     check::Broken,
     layers::Layers,
-    secrets::{no_keys, read_keys, read_sms_token},
+    secrets::{OPERATOR_TOKEN, SMS_TOKEN, no_keys, read_keys, read_token},
     value::one_of,
 };
 pub use self::{
     kafka::{Consumer, Kafka, Publisher},
     keeping::{Database, Files, RequestLimits},
     mail::{Again, SecondSmtp, Sms, Smtp},
-    running::{Alerts, Demonstration, Http, Log, LogFormat, Shutdown, View},
+    running::{Alerts, Demonstration, Http, Log, LogFormat, Operating, Shutdown, View},
     value::{Address, Weights},
 };
 
@@ -77,6 +77,9 @@ pub struct Settings {
     /// How large a request may be.
     #[command(flatten)]
     pub requests: RequestLimits,
+    /// The policies, and who may steer them.
+    #[command(flatten)]
+    pub operating: Operating,
     /// Telling people.
     #[command(flatten)]
     pub alerts: Alerts,

@@ -9,9 +9,10 @@
 use std::time::Duration;
 
 use resile::{
-    Bulkhead, CircuitBreaker, Clock, Error, IntervalFunction, InvalidConfig, Outcome, Pipeline, Rejected, Retry,
-    TimeLimiter, Verdict, bulkhead,
+    Bulkhead, CircuitBreaker, Clock, Error, IntervalFunction, Outcome, Pipeline, Rejected, Resilience, TimeLimiter,
+    Verdict, bulkhead,
     circuit_breaker::{self, Classified},
+    registry::{Existing, RegistryError},
     retry::{self, Decision, RetryIf},
     time_limiter,
 };
@@ -60,6 +61,9 @@ pub struct SmsSettings {
     pub window: u32,
     /// What the policies read the time from. Default: the machine's.
     pub clock: Clock,
+    /// Where the policies are made, all by the name `sms-gateway`. What is declared there for it wins over what is above.
+    /// Default: one of its own.
+    pub resilience: Resilience,
 }
 
 impl SmsSettings {
@@ -77,6 +81,7 @@ impl SmsSettings {
             slow: Duration::from_secs(5),
             window: 20,
             clock: Clock::default(),
+            resilience: Resilience::new(),
         }
     }
 }
@@ -95,7 +100,7 @@ pub enum BadSms {
     Client(String),
     /// A policy's setting.
     #[error("the SMS gateway's policies: {0}")]
-    Policy(#[from] InvalidConfig),
+    Policy(#[from] RegistryError),
 }
 
 /// Why an SMS was not taken, without anything personal.
@@ -152,7 +157,7 @@ impl SmsGateway {
     /// A setting that cannot be.
     pub fn new(settings: &SmsSettings) -> Result<Self, BadSms> {
         const NAME: &str = "sms-gateway";
-        let SmsSettings { time_limit, clock, .. } = settings;
+        let SmsSettings { time_limit, clock, resilience, .. } = settings;
         let url = checked(&settings.url)?;
         let client = client(&url, settings.token.as_ref())?;
         let pauses = IntervalFunction::exponential(settings.pause, 2.0).randomized(0.5);
@@ -176,12 +181,12 @@ impl SmsGateway {
             .max_concurrent_calls(settings.concurrency)
             .max_wait_duration(*time_limit / 2)
             .clock(clock.clone());
-        let breaker = CircuitBreaker::new(NAME, breaker)?;
+        let breaker = resilience.circuit_breakers().get_with(NAME, breaker, Existing::Keep)?;
         let guard = Pipeline::new((
-            Retry::new(NAME, retry)?.retry_if(decide as fn(&Attempt) -> Decision),
+            resilience.retries().get_with(NAME, retry, Existing::Keep)?.retry_if(decide as fn(&Attempt) -> Decision),
             breaker.classify(judge as fn(&Attempt) -> Verdict),
-            TimeLimiter::new(NAME, time_limiter)?,
-            Bulkhead::new(NAME, bulkhead)?,
+            resilience.time_limiters().get_with(NAME, time_limiter, Existing::Keep)?,
+            resilience.bulkheads().get_with(NAME, bulkhead, Existing::Keep)?,
         ));
         Ok(Self { client, url, breaker, guard })
     }

@@ -2,6 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
+use resile::Resilience;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -12,7 +13,8 @@ use crate::{
     delivery::{MailServers, Protection, Provider},
     demonstration::WELL,
     embedded::{self, Broker, MailServer},
-    kafka::KafkaSettings,
+    kafka::{KafkaSettings, publisher::PublisherSettings},
+    policies::Policies,
     route::RetryRules,
     service::{Parts, Rules, tell_of_stranded},
     settings::Settings,
@@ -55,7 +57,9 @@ pub async fn assemble(settings: &Settings) -> Result<(Parts<SmtpServer>, Embedde
     let mut embedded = Embedded::default();
     let kafka = kafka(settings, &mut embedded)?;
     let store = connect(settings, &database(settings, &mut embedded)?).await?;
-    let servers = mail_servers(settings, &mut embedded).await?;
+    let policies = Policies::watched(settings.operating.files())?;
+    let resilience = &policies.resilience;
+    let servers = mail_servers(settings, resilience, &mut embedded).await?;
     let sms_url = match &settings.sms.url {
         Some(url) => url.expose().to_owned(),
         None => {
@@ -69,6 +73,7 @@ pub async fn assemble(settings: &Settings) -> Result<(Parts<SmtpServer>, Embedde
     let sms = SmsSettings {
         token: settings.sms.token.clone(),
         time_limit: settings.sms.time_limit,
+        resilience: resilience.clone(),
         ..SmsSettings::new(sms_url)
     };
     let parts = Parts {
@@ -83,7 +88,8 @@ pub async fn assemble(settings: &Settings) -> Result<(Parts<SmtpServer>, Embedde
         backups: Backups::open(&settings.files.backups).await?,
         counters: Counters::new(PRIMARY),
         clock,
-        rules: rules(settings),
+        rules: rules(settings, resilience),
+        policies,
     };
     if embedded.broker.is_some() {
         tell_of_stranded(&parts.store.outbox(), &parts.alerts).await?;
@@ -138,7 +144,11 @@ fn kafka(settings: &Settings, embedded: &mut Embedded) -> Result<KafkaSettings, 
     Ok(kafka)
 }
 
-async fn mail_servers(settings: &Settings, embedded: &mut Embedded) -> Result<MailServers<SmtpServer>, Failure> {
+async fn mail_servers(
+    settings: &Settings,
+    resilience: &Resilience,
+    embedded: &mut Embedded,
+) -> Result<MailServers<SmtpServer>, Failure> {
     let (first, second) = match (&settings.smtp.url, &settings.second.url) {
         (Some(first), second) => {
             let second = second.as_ref().map(|second| second.expose().parse()).transpose()?;
@@ -153,7 +163,8 @@ async fn mail_servers(settings: &Settings, embedded: &mut Embedded) -> Result<Ma
             addresses
         }
     };
-    let provider = |name: &str, address: SmtpAddress, protection: &Protection| -> Result<_, Failure> {
+    let provider = |name: &str, address: SmtpAddress, protection: Protection| -> Result<_, Failure> {
+        let protection = Protection { resilience: resilience.clone(), ..protection };
         let smtp = &settings.smtp;
         let conversation = SmtpSettings {
             hello: smtp.hello_name.clone(),
@@ -165,23 +176,23 @@ async fn mail_servers(settings: &Settings, embedded: &mut Embedded) -> Result<Ma
             ca_file: smtp.ca_file.clone(),
             ..SmtpSettings::new(address)
         };
-        Ok(Provider::new(name, SmtpServer::new(name, conversation)?, protection)?)
+        Ok(Provider::new(name, SmtpServer::new(name, conversation)?, &protection)?)
     };
-    let primary = provider(PRIMARY, first, &settings.smtp.protection())?;
+    let primary = provider(PRIMARY, first, settings.smtp.protection())?;
     let secondary = match second {
-        Some(second) => Some(provider(SECONDARY, second, &settings.second_protection())?),
+        Some(second) => Some(provider(SECONDARY, second, settings.second_protection())?),
         None => None,
     };
     Ok(MailServers { primary, secondary })
 }
 
-fn rules(settings: &Settings) -> Rules {
+fn rules(settings: &Settings, resilience: &Resilience) -> Rules {
     let weights = settings.consumer.weights;
     Rules {
         limits: settings.requests.limits(),
         ledger: settings.database.ledger(),
         retry: RetryRules { doubt: settings.database.lease, ..settings.again.rules() },
-        publisher: settings.publisher.settings(),
+        publisher: PublisherSettings { resilience: resilience.clone(), ..settings.publisher.settings() },
         in_flight: settings.consumer.in_flight,
         buffered: settings.consumer.buffered,
         weights: [weights.high, weights.normal, weights.low],

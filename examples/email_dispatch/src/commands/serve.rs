@@ -1,8 +1,12 @@
 //! `serve`: the service, until it is told to stop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use resile::circuit_breaker::State;
+use axum::{Router, routing::get};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
+use resile::{admin, circuit_breaker::State};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,13 +27,16 @@ use crate::{
 pub async fn serve(settings: Settings) -> Result<(), Failure> {
     tracing::info!("{}", settings.describe());
     settings.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
+    let metrics = recorder()?;
     counters::describe();
     let (parts, embedded) = assemble(&settings).await?;
     let listener = listen(&settings).await?;
     let service = Service::start(parts)?;
     let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
     let address = listener.local_addr()?;
-    let server = tokio::spawn(http::serve(listener, app(&service, &settings, &leaving), stop.clone()));
+    let operations = operations(&service, &settings, metrics)?;
+    let app = App { extra: operations, ..app(&service, &settings, &leaving) };
+    let server = tokio::spawn(http::serve(listener, app, stop.clone()));
     tracing::info!("accepting requests at http://{address}/emails");
     signalled().await?;
     let (notice, limit) = (settings.shutdown.notice, settings.shutdown.time_limit);
@@ -68,9 +75,32 @@ pub(super) fn app(service: &Service, settings: &Settings, leaving: &Cancellation
         breakers: service.breakers().to_vec(),
         health: Health::new(checks, leaving.clone()),
         settings: settings.http_settings(),
-        // The operations routes are merged here.
-        extra: axum::Router::new(),
+        extra: Router::new(),
     }
+}
+
+/// Keeps what is counted for Prometheus.
+fn recorder() -> Result<PrometheusHandle, Failure> {
+    // A policy that is gone is shown for so long.
+    let recorder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(Duration::from_secs(600)));
+    Ok(recorder.install_recorder()?)
+}
+
+/// `/metrics`, and under `/actuator` what `resile` has for operators.
+fn operations(service: &Service, settings: &Settings, metrics: PrometheusHandle) -> Result<Router, Failure> {
+    let resilience = service.resilience();
+    let installed = Arc::new((resile::metrics::install(resilience), resile::tracing::install(resilience)));
+    // The service's own health knows of the database and of Kafka too.
+    let mut config = admin::Config::default().serve_health(false).keep_events_of_calls(false);
+    if let Some(token) = &settings.operating.token {
+        config = config.operator("operator", token.expose_secret());
+    }
+    let scrape = move || {
+        let _for_as_long_as_it_is_served = &installed;
+        resile::metrics::refresh();
+        std::future::ready(metrics.render())
+    };
+    Ok(Router::new().route("/metrics", get(scrape)).nest("/actuator", admin::router(resilience, config)?))
 }
 
 /// `kafka`: whether topics are read and the outbox is published.

@@ -35,7 +35,10 @@ use std::{
     time::Duration,
 };
 
-use resile::{CircuitBreaker, InvalidConfig, circuit_breaker};
+use resile::{
+    CircuitBreaker, Resilience, circuit_breaker,
+    registry::{Existing, RegistryError},
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
@@ -68,6 +71,9 @@ pub struct PublisherSettings {
     pub open: Duration,
     /// With how many records it tries. Default: 5.
     pub trials: u32,
+    /// Where the breaker is made, by the name `kafka-publisher`. What is declared there for it wins over what is above.
+    /// Default: one of its own.
+    pub resilience: Resilience,
 }
 
 impl Default for PublisherSettings {
@@ -82,12 +88,13 @@ impl Default for PublisherSettings {
             slow_rate: 80.0,
             open: Duration::from_secs(10),
             trials: 5,
+            resilience: Resilience::new(),
         }
     }
 }
 
 impl PublisherSettings {
-    fn breaker(&self) -> Result<CircuitBreaker, InvalidConfig> {
+    fn breaker(&self) -> Result<CircuitBreaker, RegistryError> {
         let config = circuit_breaker::Config::default()
             .sliding_window_size(self.window)
             .minimum_number_of_calls(self.window.min(10))
@@ -98,7 +105,7 @@ impl PublisherSettings {
             .permitted_number_of_calls_in_half_open_state(self.trials)
             // An outbox may hold fewer than that. One record that got through says enough.
             .minimum_number_of_calls_in_half_open_state(1);
-        CircuitBreaker::new("kafka-publisher", config)
+        self.resilience.circuit_breakers().get_with("kafka-publisher", config, Existing::Keep)
     }
 }
 
@@ -133,7 +140,7 @@ impl Publisher {
         settings: &PublisherSettings,
     ) -> Result<Self, KafkaFault> {
         let breaker = settings.breaker().map_err(|error| KafkaFault::Failed(error.to_string()))?;
-        let outlet = Outlet::new(kafka.clone(), &breaker)?;
+        let outlet = Outlet::new(kafka.clone(), &breaker, &settings.resilience)?;
         let (leader, leads) = watch::channel(false);
         let (bell, stop, published) = (Waker::default(), CancellationToken::new(), Arc::<AtomicU64>::default());
         let task = Task::new(outbox, ledger, outlet, settings, leads.clone(), bell.clone(), Arc::clone(&published))

@@ -250,6 +250,13 @@ impl Settings {
             let is_right = folder.is_dir() || !folder.exists();
             require(broken, is_right, name, Some(folder.display().to_string()), || "must be a folder".into());
         }
+        let operating = &self.operating;
+        require(broken, operating.file.is_some() || operating.profile.is_none(), "policies-profile", None, || {
+            "is laid over policies-file, which must be set too".into()
+        });
+        if let Err(errors) = resile::settings::Settings::load(operating.files()) {
+            broken.push(("policies-file", operating.file.as_deref().map(display), errors.to_string()));
+        }
         within(broken, "request-size", self.requests.size, 1_000, 100_000_000);
         within(broken, "request-subject", self.requests.subject, 1, 900);
         within(broken, "request-attachments", self.requests.attachments, 0, 1_000);

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
+use secrecy::SecretString;
 
 use super::value::{Address, duration, one_of};
 
@@ -19,6 +20,35 @@ pub struct Http {
     /// How long the head of a request may take, and its body again; a connection may be idle for as long.
     #[arg(id = "http-read-time", value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub read_time: Duration,
+}
+
+/// The policies, and who may steer them.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Policies")]
+pub struct Operating {
+    /// A file of settings in Resilience4j's layout, .yml, .toml or .json, of the policies primary-smtp, secondary-smtp,
+    /// their breakers primary-smtp-marketing and so on, sms-gateway and kafka-publisher. What it says of one is all that
+    /// is said of it; a change of the file takes effect while the service runs.
+    #[arg(id = "policies-file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Another such file, laid over that one property by property.
+    #[arg(id = "policies-profile", value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// A file with the token that operators steer breakers with, at /actuator. Or put it into the variable
+    /// EMAIL_DISPATCH_OPERATOR_TOKEN. Without: nobody may.
+    #[arg(id = "operator-token-file", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The token.
+    #[arg(skip)]
+    pub token: Option<SecretString>,
+}
+
+impl Operating {
+    /// The files of the policies' settings, each laid over the ones before it.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.file.iter().chain(&self.profile).cloned().collect()
+    }
 }
 
 /// Telling people what happens.

@@ -11,7 +11,9 @@ use crate::personal::Keys;
 /// The variable that holds the keys themselves.
 const KEYS: &str = "EMAIL_DISPATCH_KEYS";
 /// The variable that holds the SMS gateway's token itself.
-const SMS_TOKEN: &str = "EMAIL_DISPATCH_SMS_TOKEN";
+pub(crate) const SMS_TOKEN: &str = "EMAIL_DISPATCH_SMS_TOKEN";
+/// The variable that holds the operators' token itself.
+pub(crate) const OPERATOR_TOKEN: &str = "EMAIL_DISPATCH_OPERATOR_TOKEN";
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -24,13 +26,14 @@ pub(crate) fn read_keys(
     read(KEYS, file, origin, environment, |text| Keys::parse(text).map_err(|error| error.to_string()))
 }
 
-/// Reads the SMS gateway's token, likewise.
-pub(crate) fn read_sms_token(
+/// Reads a token, likewise, if it is not in that variable.
+pub(crate) fn read_token(
+    variable: &str,
     file: Option<&Path>,
     origin: &str,
     environment: Environment<'_>,
 ) -> Result<Option<SecretString>, Fault> {
-    read(SMS_TOKEN, file, origin, environment, |text| {
+    read(variable, file, origin, environment, |text| {
         let token = text.trim();
         if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must hold the token alone, in visible ASCII".to_owned());

@@ -17,6 +17,7 @@ mod kafka;
 #[path = "../support/log.rs"]
 mod log;
 mod personal;
+mod policies;
 mod publisher;
 mod readme;
 mod record;

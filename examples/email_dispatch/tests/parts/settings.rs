@@ -633,3 +633,19 @@ fn the_log_is_text_or_json_and_filtered() {
         assert!(!text.contains("not this") && !text.contains('\u{1b}'), "{text}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_the_files_of_the_policies_is_told_with_its_line_and_keeps_everything_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policies.yml");
+    fs::write(&path, "resilience4j:\n  retry.instances:\n    primary-smtp: { max-atempts: 3 }\n").unwrap();
+    let shown = path.to_str().unwrap();
+    let said = faults(&["--policies-file", shown], &[]);
+    for part in ["--policies-file", ":3:", "max-atempts", "did you mean 'max-attempts'"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let said = faults(&["--policies-profile", shown], &[]);
+    assert!(said.contains("--policies-profile: is laid over policies-file, which must be set too"), "{said}");
+    let said = faults(&["--policies-file", "/no/such/policies.yml"], &[]);
+    assert!(said.contains("--policies-file is /no/such/policies.yml"), "{said}");
+}

@@ -19,4 +19,5 @@ mod operators;
 mod process;
 mod scenario;
 mod start;
+mod steering;
 mod together;

@@ -185,6 +185,13 @@ impl World {
         Process::serve(&self.program, &self.environment(settings), log).await
     }
 
+    /// A file of that name with this in it.
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
     /// Runs another command of the program to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
         self.run_with(arguments, &[]).await

@@ -9,7 +9,8 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord, Producer, PurgeConfig},
 };
 use resile::{
-    CircuitBreaker, Error, Outcome, Pipeline, Rejected, TimeLimiter, Verdict, circuit_breaker::Classified, time_limiter,
+    CircuitBreaker, Error, Outcome, Pipeline, Rejected, Resilience, TimeLimiter, Verdict, circuit_breaker::Classified,
+    registry::Existing, time_limiter,
 };
 
 use crate::{
@@ -52,9 +53,13 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(kafka: KafkaSettings, breaker: &CircuitBreaker) -> Result<Self, KafkaFault> {
+    pub(super) fn new(
+        kafka: KafkaSettings,
+        breaker: &CircuitBreaker,
+        resilience: &Resilience,
+    ) -> Result<Self, KafkaFault> {
         let time_limit = time_limiter::Config::default().timeout_duration(kafka.message_timeout);
-        let time_limiter = TimeLimiter::new("kafka-publisher", time_limit);
+        let time_limiter = resilience.time_limiters().get_with(breaker.name(), time_limit, Existing::Keep);
         let time_limiter = time_limiter.map_err(|error| KafkaFault::Failed(error.to_string()))?;
         let guard = Pipeline::new((breaker.classify(judge as fn(&Attempt) -> Verdict), time_limiter));
         let complaints = Complaints::of("publisher");
