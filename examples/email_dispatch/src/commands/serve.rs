@@ -89,14 +89,14 @@ fn recorder() -> Result<PrometheusHandle, Failure> {
 /// `/metrics`, and under `/actuator` what `resile` has for operators.
 fn operations(service: &Service, settings: &Settings, metrics: PrometheusHandle) -> Result<Router, Failure> {
     let resilience = service.resilience();
-    let installed = Arc::new((resile::metrics::install(resilience), resile::tracing::install(resilience)));
+    let exported = Arc::new(resile::metrics::install(resilience));
     // The service's own health knows of the database and of Kafka too.
     let mut config = admin::Config::default().serve_health(false).keep_events_of_calls(false);
     if let Some(token) = &settings.operating.token {
         config = config.operator("operator", token.expose_secret());
     }
     let scrape = move || {
-        let _for_as_long_as_it_is_served = &installed;
+        let _for_as_long_as_it_is_served = &exported;
         resile::metrics::refresh();
         std::future::ready(metrics.render())
     };

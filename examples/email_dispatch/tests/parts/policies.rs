@@ -3,6 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +15,8 @@ use email_dispatch::{
     policies::Policies,
     smtp::{SmtpServer, SmtpSettings},
 };
+
+use resile::registry::Change;
 
 use crate::kafka::until;
 
@@ -86,9 +92,13 @@ async fn a_changed_file_takes_effect_at_once_and_one_that_cannot_be_changes_noth
     let provider = provider(&policies);
     provider.breakers().next().unwrap().transition_to_forced_open().unwrap();
 
+    let refused = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&refused);
+    let _telling = policies.resilience.on_change(move |change| {
+        told.fetch_or(matches!(change, Change::Refused { .. }), Ordering::Relaxed);
+    });
     fs::write(&path, file("1200")).unwrap();
-    let refused = policies.refused();
-    until("the change is refused", async || policies.refused() > refused).await;
+    until("the change is refused", async || refused.load(Ordering::Relaxed)).await;
     assert_eq!(failure_rate(&provider), 12.0);
 
     fs::write(&path, file("56")).unwrap();
