@@ -146,7 +146,8 @@
 //! 3. **One clock.** Waits, windows, durations and time-outs read one monotonic [`Clock`], which a test can set, so that a
 //!    test never sleeps.
 //! 4. **No allocation and no boxing.** While nobody listens, neither a call that is admitted without a wait nor a rejection
-//!    allocates; no lock is ever held across an `.await` or while your code runs. (The thread pool and
+//!    allocates; no lock is ever held across an `.await` or while your code runs. (A breaker allocates as its circuit
+//!    opens, and once where two threads first count in it at the same moment. The thread pool and
 //!    [`TimeLimiter::detached`] hand the call on to another thread or task, and allocate for that.)
 //! 5. **Local refusals are not failures of the thing called.** An open circuit, a full bulkhead or an empty rate limiter
 //!    inside a breaker does not count against it, and a retry does not repeat it.

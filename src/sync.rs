@@ -30,6 +30,34 @@ pub(crate) fn contained<R>(run: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
+#[cfg(not(resile_loom))]
+pub(crate) use std::sync::OnceLock;
+
+/// As the standard library's, in steps that the models can see.
+#[cfg(resile_loom)]
+#[derive(Debug)]
+pub(crate) struct OnceLock<T> {
+    is_set: AtomicU64,
+    value: std::sync::OnceLock<T>,
+}
+
+#[cfg(resile_loom)]
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        Self { is_set: AtomicU64::new(0), value: std::sync::OnceLock::new() }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        if self.is_set.load(Ordering::Acquire) == 0 { None } else { self.value.get() }
+    }
+
+    pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+        let value = self.value.get_or_init(init);
+        self.is_set.store(1, Ordering::Release);
+        value
+    }
+}
+
 /// A lock held for a few instructions and never around code of the user, so it is never poisoned.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T> {

@@ -192,6 +192,27 @@ impl Config {
         self
     }
 
+    pub(super) fn slides_over(&self) -> (SlidingWindowType, u32) {
+        (self.sliding_window_type, self.sliding_window_size)
+    }
+
+    pub(super) fn thresholds(&self) -> [f32; 2] {
+        [self.failure_rate_threshold, self.slow_call_rate_threshold]
+    }
+
+    pub(super) fn max_half_open(&self) -> Option<Duration> {
+        Some(self.max_wait_duration_in_half_open_state).filter(|max| !max.is_zero())
+    }
+
+    pub(super) fn max_trial(&self) -> Option<Duration> {
+        Some(self.max_trial_call_duration).filter(|max| !max.is_zero())
+    }
+
+    pub(super) fn expired_trial_is_slow(&self) -> bool {
+        let max_and_slow = self.max_trial().zip(self.slow_call_duration_threshold);
+        max_and_slow.is_some_and(|(max, slow)| max >= slow)
+    }
+
     /// The minimum in force.
     pub(super) fn effective_minimum(&self) -> u32 {
         match (self.minimum_number_of_calls, self.sliding_window_type) {

@@ -59,7 +59,6 @@ use std::{
     error::Error as StdError,
     fmt,
     future::Future,
-    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -87,7 +86,7 @@ use crate::{
     meter::{BreakerMeter, Slot, meter_methods},
     outcome::{Outcome, Verdict},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
-    sync::{Mutex, contained},
+    sync::contained,
 };
 
 /// Stops calling a dependency that keeps failing. Cheap to clone; a clone is the same breaker.
@@ -104,8 +103,6 @@ struct Inner {
     clock: Clock,
     reads: Reads,
     shared: Shared,
-    /// Taken within the lock of the state or alone, never around it.
-    config: Mutex<Config>,
     meter: Slot<BreakerMeter>,
 }
 
@@ -210,21 +207,21 @@ impl CircuitBreaker {
     /// [`InvalidConfig`] for a setting out of range or at odds with another.
     pub fn new(name: impl Into<Name>, config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self::build(name.into(), config))
+        Ok(Self::sharing(name.into(), config.into()))
     }
 
     /// A breaker with the default settings.
     pub fn with_defaults(name: impl Into<Name>) -> Self {
-        Self::build(name.into(), Config::default())
+        Self::sharing(name.into(), Config::default().into())
     }
 
-    fn build(name: Name, config: Config) -> Self {
-        let shared = Shared::new(Core::new(&config, config.clock.now()));
+    /// A breaker with valid settings that others may have too.
+    pub(crate) fn sharing(name: Name, config: Arc<Config>) -> Self {
         let source = Source::new(name, PolicyKind::CircuitBreaker);
         let (clock, reads) = (config.clock.clone(), Reads::default());
         reads.set(&config);
-        let (config, meter) = (Mutex::new(config), Slot::new());
-        let breaker = Self { inner: Arc::new(Inner { source, clock, reads, shared, config, meter }) };
+        let shared = Shared::new(Core::new(config, clock.now()));
+        let breaker = Self { inner: Arc::new(Inner { source, clock, reads, shared, meter: Slot::new() }) };
         // An initial state of open may have a wait that only code of the user's can tell.
         breaker.look(breaker.now(), |_| ());
         breaker
@@ -232,7 +229,7 @@ impl CircuitBreaker {
 
     /// The settings now in force.
     pub fn config(&self) -> Config {
-        self.inner.config.lock().clone()
+        Config::clone(&self.inner.shared.config())
     }
 
     /// Goes on with other settings in the same state. An open circuit stays open until the moment it was to be; later
@@ -254,16 +251,21 @@ impl CircuitBreaker {
     /// [`InvalidConfig`] for what [`new`](Self::new) would refuse; nothing is changed.
     pub fn reconfigure(&self, config: Config) -> Result<(), InvalidConfig> {
         config.validate()?;
-        let mut config = config.clock(self.inner.clock.clone());
-        let notes = self.look(self.now(), |core| {
-            core.reconfigure(&config);
+        self.share(config.into());
+        Ok(())
+    }
+
+    /// As `reconfigure`, to valid settings that others may have too.
+    pub(crate) fn share(&self, mut config: Arc<Config>) {
+        if config.clock != self.inner.clock {
+            Arc::make_mut(&mut config).clock = self.inner.clock.clone();
+        }
+        // A function of the user's in the old settings is dropped outside the locks.
+        let (_before, notes) = self.look(self.now(), |core| {
             self.inner.reads.set(&config);
-            // A function of the user's in the old settings is dropped outside the locks.
-            mem::swap(&mut *self.inner.config.lock(), &mut config);
-            core.take_notes()
+            (core.reconfigure(config), core.take_notes())
         });
         self.publish(notes);
-        Ok(())
     }
 
     /// The state now. Asking changes nothing: without the automatic transition an open circuit stays open until a call
@@ -444,7 +446,7 @@ impl CircuitBreaker {
 
     fn look<R>(&self, now: Instant, decide: impl FnOnce(&mut Core) -> R) -> R {
         let ask = |attempts| {
-            let waits = self.config().open_wait();
+            let waits = self.inner.shared.config().open_wait();
             let wait = || waits.sample(attempts, None, &mut waits.rng_of_run(attempts.into()));
             contained(wait).unwrap_or(Config::DEFAULT_WAIT)
         };

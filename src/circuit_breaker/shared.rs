@@ -2,19 +2,25 @@
 //!
 //! Each word says the state, the generation, and how many plain successes (neither failed nor slow) may still be counted
 //! in it without a look inside, because together they can change nothing but the number of calls. Counting one takes a
-//! single compare-and-swap in the thread's own word, which fails if the generation has changed, so a late result is never
-//! counted, and threads do not meet. Whoever needs more takes the lock, marks every word as held, which turns the others
-//! to the lock too, and first counts the successes so far. So all results have one order, and the rates are exact.
+//! single compare-and-swap, which fails if the generation has changed, so a late result is never counted. Whoever needs
+//! more takes the lock, marks every word as held, which turns the others to the lock too, and first counts the successes
+//! so far. So all results have one order, and the rates are exact.
+//!
+//! There is one word until two threads meet in it, and from then on a few, each on a cache line of its own: most of many
+//! breakers never need them.
 
 #[cfg(not(resile_loom))]
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::{array, sync::Arc, time::Duration};
 
-use super::state::{Asked, Core, GENERATION_MASK, Rates, Refusal};
+use super::{
+    config::Config,
+    state::{Asked, Core, GENERATION_MASK, Rates, Refusal},
+};
 use crate::{
     clock::Instant,
     event::State,
-    sync::{AtomicU64, Mutex, MutexGuard, Ordering},
+    sync::{AtomicU64, Mutex, MutexGuard, OnceLock, Ordering},
 };
 
 /// State (3 bits), generation (36), held (1), plain successes left (24), from the top.
@@ -85,13 +91,18 @@ pub(super) enum Counted {
     LookInside,
 }
 
-/// How many words there are: a power of two.
+/// How many words there are where threads meet: a power of two.
 const CELLS: usize = if cfg!(resile_loom) { 2 } else { 4 };
 
 /// A word on a cache line of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 struct Cell(AtomicU64);
+
+/// As many as there can be, held until a state is published in them.
+fn held_cells() -> Box<[Cell; CELLS]> {
+    Box::new(array::from_fn(|_| Cell(AtomicU64::new(Word::HELD))))
+}
 
 /// The word that this thread counts in. Threads take turns, so that few share one.
 #[inline]
@@ -110,7 +121,9 @@ fn own_cell() -> usize {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    cells: [Cell; CELLS],
+    /// The only word, and held for ever once there are others.
+    first: AtomicU64,
+    cells: OnceLock<Box<[Cell; CELLS]>>,
     /// The last moment at which plain successes may be counted so.
     plain_until: AtomicU64,
     not_permitted: AtomicU64,
@@ -132,7 +145,8 @@ struct Inner {
 impl Shared {
     pub(super) fn new(core: Core) -> Self {
         let shared = Self {
-            cells: Default::default(),
+            first: AtomicU64::new(Word::HELD),
+            cells: OnceLock::new(),
             plain_until: AtomicU64::new(0),
             not_permitted: AtomicU64::new(0),
             last_refused: AtomicU64::new(0),
@@ -146,24 +160,48 @@ impl Shared {
 
     #[inline]
     pub(super) fn word(&self) -> Word {
-        self.word_in(own_cell())
+        self.word_in(own_cell)
     }
 
     #[inline]
-    fn word_in(&self, cell: usize) -> Word {
-        Word(self.cells[cell].0.load(Ordering::Acquire))
+    fn word_in(&self, cell: impl Fn() -> usize) -> Word {
+        Word(self.cell(cell).load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn cell(&self, cell: impl Fn() -> usize) -> &AtomicU64 {
+        self.cells.get().map_or(&self.first, |cells| &cells[cell()].0)
+    }
+
+    /// How many words there are now. Changes only under the lock.
+    fn words(&self) -> usize {
+        self.cells.get().map_or(1, |cells| cells.len())
+    }
+
+    /// From now on threads count in words of their own.
+    #[cold]
+    fn spread(&self) {
+        let held = self.hold();
+        self.cells.get_or_init(held_cells);
+        drop(held);
+    }
+
+    /// The settings in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(self.inner.lock().core.rules())
     }
 
     /// Counts a plain success of a call admitted in `generation` that finished at `now`, if that needs no look inside.
     #[inline(always)]
     pub(super) fn count_plain(&self, generation: u64, now: Instant) -> Counted {
-        self.count_plain_in(own_cell(), generation, now)
+        self.count_plain_in(own_cell, generation, now)
     }
 
     #[inline(always)]
-    fn count_plain_in(&self, cell: usize, generation: u64, now: Instant) -> Counted {
-        let mut word = self.word_in(cell);
+    fn count_plain_in(&self, cell: impl Fn() -> usize, generation: u64, now: Instant) -> Counted {
         loop {
+            let counts = self.cell(&cell);
+            let word = Word(counts.load(Ordering::Acquire));
             if word.generation() != generation & GENERATION_MASK || word.is_held() {
                 return Counted::LookInside;
             }
@@ -172,21 +210,21 @@ impl Shared {
                 return if unwatched { Counted::Unwatched } else { Counted::LookInside };
             }
             // Success publishes nothing but the count itself, and the count is read by whoever holds the word.
-            let (counted, held) = (word.0 - 1, &self.cells[cell].0);
-            match held.compare_exchange_weak(word.0, counted, Ordering::AcqRel, Ordering::Acquire) {
+            match counts.compare_exchange_weak(word.0, word.0 - 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Counted::Yes,
-                Err(changed) => word = Word(changed),
+                Err(changed) if changed != word.0 && !Word(changed).is_held() && self.words() == 1 => self.spread(),
+                Err(_) => {}
             }
         }
     }
 
     /// Refuses without a look inside, if the state is sure to.
     pub(super) fn refuse(&self, now: Instant) -> Option<Refusal> {
-        self.refuse_in(own_cell(), now)
+        self.refuse_in(own_cell, now)
     }
 
-    fn refuse_in(&self, cell: usize, now: Instant) -> Option<Refusal> {
-        let word = self.word_in(cell);
+    fn refuse_in(&self, cell: impl Fn() -> usize, now: Instant) -> Option<Refusal> {
+        let word = self.word_in(&cell);
         let state = word.state();
         let last_refused = self.last_refused.load(Ordering::Acquire);
         let refuses = match state {
@@ -196,7 +234,7 @@ impl Shared {
         };
         let (rates, calls) = (self.rates.load(Ordering::Acquire), self.calls.load(Ordering::Acquire));
         // The numbers are of one state only if the word has stood still meanwhile.
-        if !refuses || word.is_held() || self.word_in(cell) != word {
+        if !refuses || word.is_held() || self.word_in(&cell) != word {
             return None;
         }
         let rate = |bits: u32| Some(f32::from_bits(bits)).filter(|rate| !rate.is_nan());
@@ -258,8 +296,8 @@ impl Shared {
     fn hold(&self) -> Held<'_> {
         let mut inner = self.inner.lock();
         let Inner { core, granted } = &mut *inner;
-        for (cell, granted) in self.cells.iter().zip(granted) {
-            let word = Word(cell.0.fetch_or(Word::HELD, Ordering::AcqRel));
+        for (cell, granted) in granted.iter_mut().enumerate().take(self.words()) {
+            let word = Word(self.cell(|| cell).fetch_or(Word::HELD, Ordering::AcqRel));
             core.record_plain(*granted - word.left());
             *granted = 0;
         }
@@ -286,7 +324,8 @@ impl Drop for Held<'_> {
         let core = &mut inner.core;
         core.count_not_permitted_from(shared.not_permitted());
         let (run, until) = core.plain_run();
-        let words = shares(run, own_cell()).map(|share| Word::new(core.state(), core.generation(), share));
+        let (cells, own) = (shared.words(), own_cell());
+        let words = shares(run, cells, own).map(|share| Word::new(core.state(), core.generation(), share));
         inner.granted = words.map(Word::left);
         // What is still to be published goes first: the next call must look inside.
         let last_refused = if core.has_notes() { 0 } else { core.last_refused().as_nanos() };
@@ -296,20 +335,19 @@ impl Drop for Held<'_> {
         shared.last_refused.store(last_refused, Ordering::Release);
         shared.rates.store(bits(rates.failure) << 32 | bits(rates.slow), Ordering::Release);
         shared.calls.store(rates.calls.into(), Ordering::Release);
-        for (cell, word) in shared.cells.iter().zip(words) {
-            cell.0.store(word.0, Ordering::Release);
+        for (cell, word) in words.iter().enumerate().take(cells) {
+            shared.cell(|| cell).store(word.0, Ordering::Release);
         }
     }
 }
 
-/// Divides a run between the words. Of a short one most goes to the thread that is here already.
-fn shares(run: u32, own: usize) -> [u32; CELLS] {
-    let others = match run {
-        u32::MAX => run / CELLS as u32,
-        _ => run / (2 * CELLS as u32),
-    };
-    let mut shares = [others; CELLS];
-    shares[own] = run - others * (CELLS as u32 - 1);
+/// Divides a run between so many words. Of a short one most goes to the thread that is here already.
+fn shares(run: u32, cells: usize, own: usize) -> [u32; CELLS] {
+    let parts = cells as u32;
+    let others = if run == u32::MAX { run / parts } else { run / (2 * parts) };
+    let mut shares = [0; CELLS];
+    shares[..cells].fill(others);
+    shares[own % cells] = run - others * (parts - 1);
     shares
 }
 
@@ -334,9 +372,17 @@ mod models {
     const NOW: Instant = Instant::from_nanos(1_000);
     const WAIT: Duration = Duration::from_nanos(100);
 
+    /// With a word for each thread.
     fn shared(config: Config) -> Arc<Shared> {
+        let shared = shared_by_one(config);
+        shared.spread();
+        shared
+    }
+
+    /// Still with one word.
+    fn shared_by_one(config: Config) -> Arc<Shared> {
         let config = config.wait_duration_in_open_state(WAIT).slow_call_duration_threshold(None);
-        Arc::new(Shared::new(Core::new(&config, Instant::default())))
+        Arc::new(Shared::new(Core::new(config.into(), Instant::default())))
     }
 
     fn look<R>(shared: &Shared, decide: impl FnOnce(&mut Core) -> R) -> R {
@@ -344,11 +390,11 @@ mod models {
     }
 
     fn acquire(shared: &Shared, cell: usize) -> Option<Ticket> {
-        let word = shared.word_in(cell);
+        let word = shared.word_in(|| cell);
         if word.admits() {
             return Some(Ticket { generation: word.generation(), ..Ticket::default() });
         }
-        match shared.refuse_in(cell, NOW) {
+        match shared.refuse_in(|| cell, NOW) {
             Some(_) => None,
             None => look(shared, |core| core.acquire(false)).ok(),
         }
@@ -356,7 +402,7 @@ mod models {
 
     fn finish(shared: &Shared, cell: usize, ticket: &Ticket, outcome: Outcome) {
         let plain = outcome == Outcome::Success && ticket.trial == 0;
-        if !plain || shared.count_plain_in(cell, ticket.generation, NOW) == Counted::LookInside {
+        if !plain || shared.count_plain_in(|| cell, ticket.generation, NOW) == Counted::LookInside {
             look(shared, |core| core.finish(ticket, Verdict::from(outcome), false, None));
         }
     }
@@ -392,6 +438,45 @@ mod models {
             let totals = look(&shared, Core::view).totals;
             assert_eq!((totals.calls, totals.failed), (4, 1));
         });
+    }
+
+    #[test]
+    fn every_result_is_counted_once_where_threads_meet_in_one_word() {
+        explore(|| {
+            let shared = shared_by_one(Config::default().sliding_window_size(8));
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || {
+                call(&other, 1, Outcome::Success);
+                call(&other, 1, Outcome::Success);
+            });
+            call(&shared, 0, Outcome::Success);
+            call(&shared, 0, Outcome::Failure);
+            thread.join().unwrap();
+            let totals = look(&shared, Core::view).totals;
+            assert_eq!((totals.calls, totals.failed), (4, 1));
+        });
+    }
+
+    #[test]
+    fn a_result_that_comes_while_words_are_made_is_counted_once_or_late() {
+        for closed_anew in [false, true] {
+            explore(move || {
+                let shared = shared_by_one(Config::default().sliding_window_size(2));
+                let ticket = acquire(&shared, 0).expect("a closed circuit admits");
+                let other = Arc::clone(&shared);
+                let thread = thread::spawn(move || {
+                    other.spread();
+                    if closed_anew {
+                        look(&other, |core| core.transition_to(State::Closed));
+                    }
+                });
+                finish(&shared, 0, &ticket, Outcome::Success);
+                thread.join().unwrap();
+                let view = look(&shared, Core::view);
+                assert_eq!((view.generation, view.totals.calls), if closed_anew { (1, 0) } else { (0, 1) });
+                assert!(acquire(&shared, 0).is_some());
+            });
+        }
     }
 
     #[test]
@@ -483,7 +568,7 @@ mod models {
                 look(&other, |core| core.transition_to(State::Closed));
                 look(&other, |core| core.transition_to(State::ForcedOpen));
             });
-            if let Some(refusal) = shared.refuse_in(1, NOW) {
+            if let Some(refusal) = shared.refuse_in(|| 1, NOW) {
                 let opened = refusal.state == State::Open;
                 assert_eq!(refusal.rates.failure, opened.then_some(100.0));
                 assert_eq!(refusal.rates.calls, u32::from(opened));

@@ -4,7 +4,7 @@
 //! that lasted too long, a trial call that hangs) are made by [`Core::settle`] when somebody next looks, as if made at
 //! that moment, so there is no timer to leak or to fire late.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{
     config::Config,
@@ -12,7 +12,6 @@ use super::{
     window::{CountWindow, TimeWindow, Totals, Window},
 };
 use crate::{
-    backoff::IntervalFunction,
     circuit_breaker::SlidingWindowType,
     clock::Instant,
     event::{EventKind, State},
@@ -98,7 +97,7 @@ pub(super) struct View {
 /// counts without looking in here.
 #[derive(Debug)]
 pub(super) struct Core {
-    rules: Rules,
+    rules: Arc<Config>,
     state: State,
     /// Counts transitions, so that a call admitted in one state cannot be counted in a later one.
     generation: u64,
@@ -131,63 +130,13 @@ pub(super) struct Core {
     history: History,
 }
 
-/// The settings as the decision needs them.
-#[derive(Debug)]
-struct Rules {
-    slides_over: (SlidingWindowType, u32),
-    failure_rate_threshold: f32,
-    slow_call_rate_threshold: f32,
-    minimum_number_of_calls: u32,
-    minimum_in_half_open: u32,
-    permitted_in_half_open: u32,
-    waits: IntervalFunction,
-    automatic: bool,
-    max_half_open: Option<Duration>,
-    after_max_half_open: State,
-    max_trial: Option<Duration>,
-    expired_trial_is_slow: bool,
-}
-
-impl Rules {
-    fn of(config: &Config) -> Self {
-        let max_trial = Some(config.max_trial_call_duration).filter(|max| !max.is_zero());
-        Self {
-            slides_over: (config.sliding_window_type, config.sliding_window_size),
-            failure_rate_threshold: config.failure_rate_threshold,
-            slow_call_rate_threshold: config.slow_call_rate_threshold,
-            minimum_number_of_calls: config.effective_minimum(),
-            minimum_in_half_open: config.effective_half_open_minimum(),
-            permitted_in_half_open: config.permitted_number_of_calls_in_half_open_state,
-            waits: config.open_wait(),
-            automatic: config.automatic_transition_from_open_to_half_open_enabled,
-            max_half_open: Some(config.max_wait_duration_in_half_open_state).filter(|max| !max.is_zero()),
-            after_max_half_open: config.transition_to_state_after_wait_duration,
-            max_trial,
-            expired_trial_is_slow: max_trial
-                .zip(config.slow_call_duration_threshold)
-                .is_some_and(|(max, slow)| max >= slow),
-        }
-    }
-
-    fn window(&self, now: Instant) -> Window {
-        match self.slides_over {
-            (SlidingWindowType::CountBased, calls) => Window::Count(CountWindow::new(calls)),
-            (SlidingWindowType::TimeBased, seconds) => Window::Time(TimeWindow::new(seconds, now)),
-        }
-    }
-
-    fn thresholds(&self) -> [f32; 2] {
-        [self.failure_rate_threshold, self.slow_call_rate_threshold]
-    }
-}
-
 impl Core {
-    pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let rules = Rules::of(config);
-        let permitted = rules.permitted_in_half_open;
+    pub(super) fn new(rules: Arc<Config>, now: Instant) -> Self {
+        let initial_state = rules.initial_state;
         let mut core = Self {
-            rng: rules.waits.rng(),
-            window: rules.window(now),
+            rng: rules.open_wait().rng(),
+            window: window(&rules, now),
+            trials: CountWindow::new(rules.permitted_number_of_calls_in_half_open_state),
             rules,
             state: State::Closed,
             generation: 0,
@@ -198,10 +147,9 @@ impl Core {
             asked: None,
             rounds: 0,
             previous_wait: None,
-            trials: CountWindow::new(permitted),
             shown: Shown::Window,
             entered_with: Rates::default(),
-            outstanding: VecDeque::with_capacity(permitted.min(64) as usize),
+            outstanding: VecDeque::new(),
             last_trial: 0,
             announced_failures: false,
             announced_slow_calls: false,
@@ -212,22 +160,24 @@ impl Core {
             notes: VecDeque::new(),
             history: History::default(),
         };
-        if config.initial_state == State::HalfOpen {
+        if initial_state == State::HalfOpen {
             core.attempts = 1;
         }
-        if config.initial_state != State::Closed {
-            core.go_to(config.initial_state, now, Reason::Initial);
+        if initial_state != State::Closed {
+            core.go_to(initial_state, now, Reason::Initial);
         }
         core
     }
 
-    /// Goes on by other rules. Moments that are settled stay, and what follows from here on follows the new ones.
-    pub(super) fn reconfigure(&mut self, config: &Config) {
-        let (now, rules) = (self.latest, Rules::of(config));
+    /// Goes on by other rules and returns those before. Moments that are settled stay, and what follows from here on
+    /// follows the new ones.
+    pub(super) fn reconfigure(&mut self, rules: Arc<Config>) -> Arc<Config> {
+        let now = self.latest;
         let before = mem::replace(&mut self.rules, rules);
         let rules = &self.rules;
-        if rules.waits.seed_in_use() != before.waits.seed_in_use() {
-            self.rng = rules.waits.rng();
+        let waits = rules.open_wait();
+        if waits.seed_in_use() != before.open_wait().seed_in_use() {
+            self.rng = waits.rng();
         }
         if rules.thresholds() != before.thresholds() {
             self.announced_failures = false;
@@ -235,12 +185,13 @@ impl Core {
         }
         // The wait ends at the same moment, which the automatic transition no longer counts to it.
         if let Some(last) = self.last_refused.filter(|last| *last < Instant::NEVER) {
-            let end = last.as_nanos() + u64::from(before.automatic);
-            self.last_refused = Some(Instant::from_nanos(end.saturating_sub(rules.automatic.into())));
+            let end = last.as_nanos() + u64::from(before.automatic_transition_from_open_to_half_open_enabled);
+            let early = rules.automatic_transition_from_open_to_half_open_enabled.into();
+            self.last_refused = Some(Instant::from_nanos(end.saturating_sub(early)));
         }
-        self.trials.make_room(rules.permitted_in_half_open);
-        if rules.slides_over != before.slides_over {
-            self.window = rules.window(now);
+        self.trials.make_room(rules.permitted_number_of_calls_in_half_open_state);
+        if rules.slides_over() != before.slides_over() {
+            self.window = window(rules, now);
             self.announced_failures = false;
             self.announced_slow_calls = false;
             self.generation += u64::from(matches!(self.state, State::Closed | State::MetricsOnly));
@@ -248,6 +199,11 @@ impl Core {
         if self.state == State::HalfOpen {
             self.decide_trials(now);
         }
+        before
+    }
+
+    pub(super) fn rules(&self) -> &Arc<Config> {
+        &self.rules
     }
 
     pub(super) fn state(&self) -> State {
@@ -334,10 +290,11 @@ impl Core {
     fn next_due(&self) -> Option<Instant> {
         match self.state {
             State::Open => {
-                self.rules.automatic.then(|| just_after(self.last_refused())).filter(|due| *due < Instant::NEVER)
+                let automatic = self.rules.automatic_transition_from_open_to_half_open_enabled;
+                automatic.then(|| just_after(self.last_refused())).filter(|due| *due < Instant::NEVER)
             }
             State::HalfOpen => {
-                let given_up = self.rules.max_half_open.map(|max| self.entered.saturating_add(max));
+                let given_up = self.rules.max_half_open().map(|max| self.entered.saturating_add(max));
                 [self.next_expiry(), given_up].into_iter().flatten().min()
             }
             _ => None,
@@ -346,7 +303,7 @@ impl Core {
 
     fn next_expiry(&self) -> Option<Instant> {
         let (_, started) = self.outstanding.front()?;
-        Some(just_after(started.saturating_add(self.rules.max_trial?)))
+        Some(just_after(started.saturating_add(self.rules.max_trial()?)))
     }
 
     fn make_due(&mut self, due: Instant) {
@@ -355,9 +312,9 @@ impl Core {
         } else if self.next_expiry() == Some(due) {
             self.outstanding.pop_front();
             self.note(due, EventKind::TrialCallExpired);
-            self.record_trial(true, self.rules.expired_trial_is_slow, due);
+            self.record_trial(true, self.rules.expired_trial_is_slow(), due);
         } else {
-            self.go_to(self.rules.after_max_half_open, due, Reason::HalfOpenTooLong);
+            self.go_to(self.rules.transition_to_state_after_wait_duration, due, Reason::HalfOpenTooLong);
         }
     }
 
@@ -365,10 +322,10 @@ impl Core {
     /// at once, each as long as the last; nobody has seen them, and they publish nothing.
     fn skip_idle_rounds(&mut self) {
         let open = just_after(self.last_refused()).as_nanos().saturating_sub(self.entered.as_nanos());
-        let half_open = self.rules.max_half_open.map_or(0, crate::clock::nanos);
+        let half_open = self.rules.max_half_open().map_or(0, crate::clock::nanos);
         let round = open.saturating_add(half_open).max(1);
         let rounds = (self.latest.as_nanos() - self.entered.as_nanos()) / round;
-        if self.rules.after_max_half_open != State::Open || rounds == 0 {
+        if self.rules.transition_to_state_after_wait_duration != State::Open || rounds == 0 {
             let due = just_after(self.last_refused());
             return self.make_due(due);
         }
@@ -401,7 +358,7 @@ impl Core {
 
     fn acquire_trial(&mut self, started: bool) -> Result<Ticket, Refusal> {
         let taken = self.trials.totals().calls as usize + self.outstanding.len();
-        if taken >= self.rules.permitted_in_half_open as usize {
+        if taken >= self.rules.permitted_number_of_calls_in_half_open_state as usize {
             return Err(self.refuse());
         }
         self.last_trial += 1;
@@ -523,8 +480,8 @@ impl Core {
     /// The rates of what is shown, and over how many calls; none below the minimum.
     fn rates(&mut self, now: Instant) -> Rates {
         let minimum = match self.shown {
-            Shown::Trials => self.rules.minimum_in_half_open,
-            Shown::Window | Shown::Nothing => self.rules.minimum_number_of_calls,
+            Shown::Trials => self.rules.effective_half_open_minimum(),
+            Shown::Window | Shown::Nothing => self.rules.effective_minimum(),
         };
         let totals = self.totals(now);
         let rate = |count: u32| (totals.calls >= minimum).then(|| count as f32 * 100.0 / totals.calls as f32);
@@ -589,8 +546,12 @@ impl Core {
             self.attempts = self.attempts.saturating_add(1);
         }
         self.enter(to, at, reason);
-        if to == State::Open && !self.rules.waits.calls_user_code() {
-            let wait = self.rules.waits.sample(self.attempts, self.previous_wait, &mut self.rng);
+        if to != State::Open {
+            return;
+        }
+        let waits = self.rules.open_wait();
+        if !waits.calls_user_code() {
+            let wait = waits.sample(self.attempts, self.previous_wait, &mut self.rng);
             self.previous_wait = Some(wait);
             self.open_until(wait);
         }
@@ -623,7 +584,15 @@ impl Core {
             self.previous_wait = None;
         }
         self.forget_not_permitted |= to != State::Open;
+        // The places of the trial calls are made before the first of them, and kept until the circuit closes.
         self.outstanding.clear();
+        match to {
+            State::Open | State::HalfOpen => {
+                let permitted = self.rules.permitted_number_of_calls_in_half_open_state;
+                self.outstanding.reserve(permitted.min(64) as usize);
+            }
+            _ => self.outstanding = VecDeque::new(),
+        }
         self.last_refused = None;
         self.state = to;
         self.entered = at;
@@ -637,7 +606,7 @@ impl Core {
     /// the circuit is half-open then.
     fn open_until(&mut self, wait: Duration) {
         let end = self.entered.saturating_add(wait).as_nanos();
-        let early = u64::from(self.rules.automatic && end < u64::MAX);
+        let early = u64::from(self.rules.automatic_transition_from_open_to_half_open_enabled && end < u64::MAX);
         self.last_refused = Some(Instant::from_nanos(end.saturating_sub(early)));
     }
 
@@ -660,7 +629,7 @@ impl Core {
         let now = self.latest;
         let totals = self.window.totals(now);
         let (run, until) = self.window.plain_run();
-        let minimum = self.rules.minimum_number_of_calls;
+        let minimum = self.rules.effective_minimum();
         if totals.is_plain() {
             return (run, until);
         }
@@ -681,6 +650,13 @@ impl Core {
     /// Records a part of such a run.
     pub(super) fn record_plain(&mut self, calls: u32) {
         self.window.record_plain(calls);
+    }
+}
+
+fn window(rules: &Config, now: Instant) -> Window {
+    match rules.slides_over() {
+        (SlidingWindowType::CountBased, calls) => Window::Count(CountWindow::new(calls)),
+        (SlidingWindowType::TimeBased, seconds) => Window::Time(TimeWindow::new(seconds, now)),
     }
 }
 
@@ -705,7 +681,7 @@ mod tests {
             .sliding_window_size(20)
             .minimum_number_of_calls(2)
             .permitted_number_of_calls_in_half_open_state(1);
-        Core::new(&change(config), at(100))
+        Core::new(change(config).into(), at(100))
     }
 
     fn look(core: &mut Core, now: Instant) -> Instant {

@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -22,7 +22,8 @@ type Listener<E> = Arc<dyn Fn(&E) + Send + Sync>;
 
 /// The listeners of one instance, or of whatever else has something to tell.
 pub(crate) struct Listeners<E = Event> {
-    inner: Arc<Inner<E>>,
+    /// Empty until somebody subscribes.
+    inner: OnceLock<Arc<Inner<E>>>,
 }
 
 struct Inner<E> {
@@ -37,21 +38,26 @@ struct Registered<E> {
 
 impl<E: 'static> Listeners<E> {
     pub(crate) fn new() -> Self {
-        let list = Mutex::new(Registered { last_id: 0, listeners: Vec::new() });
-        Self { inner: Arc::new(Inner { count: AtomicUsize::new(0), list }) }
+        Self { inner: OnceLock::new() }
+    }
+
+    #[inline]
+    fn count(&self) -> usize {
+        self.inner.get().map_or(0, |inner| inner.count.load(Ordering::Relaxed))
     }
 
     /// Whether anybody listens.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.inner.count.load(Ordering::Relaxed) > 0
+        self.count() > 0
     }
 
     /// Tells every listener, in the order of their subscription.
     #[cold]
     pub(crate) fn publish(&self, event: &E) {
+        let Some(inner) = self.inner.get() else { return };
         let listeners: Vec<Listener<E>> =
-            self.inner.list.lock().listeners.iter().map(|(_, listener)| Arc::clone(listener)).collect();
+            inner.list.lock().listeners.iter().map(|(_, listener)| Arc::clone(listener)).collect();
         for listener in listeners {
             // The call that is being observed goes on, also where a listener that has ended itself panics as it goes.
             contained(move || listener(event));
@@ -59,12 +65,16 @@ impl<E: 'static> Listeners<E> {
     }
 
     pub(crate) fn subscribe(&self, listener: impl Fn(&E) + Send + Sync + 'static) -> Subscription {
-        let mut list = self.inner.list.lock();
+        let inner = self.inner.get_or_init(|| {
+            let list = Mutex::new(Registered { last_id: 0, listeners: Vec::new() });
+            Arc::new(Inner { count: AtomicUsize::new(0), list })
+        });
+        let mut list = inner.list.lock();
         list.last_id += 1;
         let id = list.last_id;
         list.listeners.push((id, Arc::new(listener)));
-        self.inner.count.store(list.listeners.len(), Ordering::Relaxed);
-        let listeners: Weak<Inner<E>> = Arc::downgrade(&self.inner);
+        inner.count.store(list.listeners.len(), Ordering::Relaxed);
+        let listeners: Weak<Inner<E>> = Arc::downgrade(inner);
         Subscription { listeners, id }
     }
 }
@@ -92,9 +102,9 @@ impl Listeners {
     }
 }
 
-impl<E> fmt::Debug for Listeners<E> {
+impl<E: 'static> fmt::Debug for Listeners<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listeners").field("count", &self.inner.count.load(Ordering::Relaxed)).finish()
+        f.debug_struct("Listeners").field("count", &self.count()).finish()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a registry can hold.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     bulkhead::{self, Bulkhead, ThreadPoolBulkhead, thread_pool},
@@ -46,6 +46,18 @@ pub trait Instance: Clone + fmt::Debug + Send + Sync + sealed::Held + 'static {
     /// The settings in force.
     fn config(&self) -> Self::Config;
 
+    /// As [`build`](Self::build), with settings that many instances may share.
+    #[doc(hidden)]
+    fn sharing(name: Name, config: &Arc<Self::Config>) -> Result<Self, InvalidConfig> {
+        Self::build(name, Self::Config::clone(config))
+    }
+
+    /// As [`reconfigure`](Self::reconfigure), to settings that many instances may share.
+    #[doc(hidden)]
+    fn share(&self, config: &Arc<Self::Config>) -> Result<(), InvalidConfig> {
+        self.reconfigure(Self::Config::clone(config))
+    }
+
     /// The same settings on another clock.
     #[doc(hidden)]
     fn on_clock(config: Self::Config, clock: &Clock) -> Self::Config;
@@ -75,7 +87,7 @@ pub(super) mod sealed {
 }
 
 macro_rules! instance {
-    ($policy:ident, $config:ty, $keeps:expr) => {
+    ($policy:ident, $config:ty, $keeps:expr $(, { $($shares:tt)* })?) => {
         impl Instance for $policy {
             type Config = $config;
 
@@ -104,6 +116,8 @@ macro_rules! instance {
             fn on_clock(config: $config, clock: &Clock) -> $config {
                 config.clock(clock)
             }
+
+            $($($shares)*)?
         }
 
         impl sealed::Held for $policy {
@@ -123,15 +137,31 @@ macro_rules! instance {
     };
 }
 
-instance!(CircuitBreaker, circuit_breaker::Config, |breaker| match breaker.state() {
-    State::Closed | State::HalfOpen => Keeps::Nothing,
-    // An open circuit whose wait is over admits the next call, as a new one would.
-    State::Open => match breaker.metrics().retry_after {
-        Some(wait) if wait.is_zero() => Keeps::Nothing,
-        _ => Keeps::State,
+instance!(
+    CircuitBreaker,
+    circuit_breaker::Config,
+    |breaker| match breaker.state() {
+        State::Closed | State::HalfOpen => Keeps::Nothing,
+        // An open circuit whose wait is over admits the next call, as a new one would.
+        State::Open => match breaker.metrics().retry_after {
+            Some(wait) if wait.is_zero() => Keeps::Nothing,
+            _ => Keeps::State,
+        },
+        State::Disabled | State::ForcedOpen | State::MetricsOnly => Keeps::Order,
     },
-    State::Disabled | State::ForcedOpen | State::MetricsOnly => Keeps::Order,
-});
+    {
+        fn sharing(name: Name, config: &Arc<Self::Config>) -> Result<Self, InvalidConfig> {
+            config.validate()?;
+            Ok(Self::sharing(name, Arc::clone(config)))
+        }
+
+        fn share(&self, config: &Arc<Self::Config>) -> Result<(), InvalidConfig> {
+            config.validate()?;
+            self.share(Arc::clone(config));
+            Ok(())
+        }
+    }
+);
 instance!(Retry, retry::Config, |_| Keeps::Nothing);
 instance!(Bulkhead, bulkhead::Config, |_| Keeps::Nothing);
 instance!(ThreadPoolBulkhead, thread_pool::Config, |_| Keeps::Nothing);

@@ -165,7 +165,7 @@ where
         let settings_name = name.clone();
         // Outside the lock: an initial state may ask code of the user's for its wait. Of two threads that make the same
         // instance at once, one finds the other's and drops its own, which nobody has seen.
-        let instance = P::build(name, P::Config::clone(&config)).expect("settings that were validated");
+        let instance = P::sharing(name, &config).expect("settings that were validated");
         let now = self.now();
         let seat = Seat::new(hash, key, instance.clone(), origin.clone(), Arc::clone(&config), now);
         if let Err((there, _unneeded)) = self.table.insert(seat) {
@@ -296,7 +296,7 @@ where
                 self.table.settle(follower.hash, &follower.instance, config);
                 continue;
             }
-            let reconfigured = contained(|| follower.instance.reconfigure(P::Config::clone(&config)));
+            let reconfigured = contained(|| follower.instance.share(&config));
             if let Some(Ok(())) = reconfigured {
                 if self.table.settle(follower.hash, &follower.instance, config).is_some() {
                     self.publish(|| RegistryEvent::Reconfigured { instance: follower.instance });
