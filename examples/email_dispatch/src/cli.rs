@@ -225,12 +225,12 @@ impl Cli {
             Err(fault) => faults.push(fault),
         }
         let token_file = cli.settings.sms.token_file.as_deref();
-        match read_token(SMS_TOKEN, token_file, &given_as("sms-token-file"), environment) {
+        match read_token(SMS_TOKEN, 1, token_file, &given_as("sms-token-file"), environment) {
             Ok(token) => cli.settings.sms.token = token,
             Err(fault) => faults.push(fault),
         }
         let token_file = cli.settings.operating.token_file.as_deref();
-        match read_token(OPERATOR_TOKEN, token_file, &given_as("operator-token-file"), environment) {
+        match read_token(OPERATOR_TOKEN, 16, token_file, &given_as("operator-token-file"), environment) {
             Ok(token) => cli.settings.operating.token = token,
             Err(fault) => faults.push(fault),
         }

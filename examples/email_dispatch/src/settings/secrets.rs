@@ -26,9 +26,10 @@ pub(crate) fn read_keys(
     read(KEYS, file, origin, environment, |text| Keys::parse(text).map_err(|error| error.to_string()))
 }
 
-/// Reads a token, likewise, if it is not in that variable.
+/// Reads a token of so many characters at least, likewise, if it is not in that variable.
 pub(crate) fn read_token(
     variable: &str,
+    least: usize,
     file: Option<&Path>,
     origin: &str,
     environment: Environment<'_>,
@@ -37,6 +38,9 @@ pub(crate) fn read_token(
         let token = text.trim();
         if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must hold the token alone, in visible ASCII".to_owned());
+        }
+        if token.len() < least {
+            return Err(format!("must hold a token of at least {least} characters"));
         }
         Ok(SecretString::from(token))
     })

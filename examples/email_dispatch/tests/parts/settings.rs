@@ -649,3 +649,12 @@ fn what_is_wrong_with_the_files_of_the_policies_is_told_with_its_line_and_keeps_
     let said = faults(&["--policies-file", "/no/such/policies.yml"], &[]);
     assert!(said.contains("--policies-file is /no/such/policies.yml"), "{said}");
 }
+
+#[test]
+fn a_token_of_operators_that_is_too_short_keeps_everything_from_starting_and_is_not_shown() {
+    let said = faults(&[], &[("EMAIL_DISPATCH_OPERATOR_TOKEN", "too-short")]);
+    assert!(said.contains("EMAIL_DISPATCH_OPERATOR_TOKEN: must hold a token of at least 16 characters"), "{said}");
+    assert!(!said.contains("too-short"), "{said}");
+    let settings = settings(&[], &[("EMAIL_DISPATCH_OPERATOR_TOKEN", "0123456789abcdef")]);
+    assert_eq!(settings.operating.token.unwrap().expose_secret(), "0123456789abcdef");
+}
