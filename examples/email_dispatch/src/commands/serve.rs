@@ -1,10 +1,9 @@
 //! `serve`: the service, until it is told to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use metrics_util::MetricKindMask;
 use resile::{admin, circuit_breaker::State};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -27,7 +26,7 @@ use crate::{
 pub async fn serve(settings: Settings) -> Result<(), Failure> {
     tracing::info!("{}", settings.describe());
     settings.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
-    let metrics = recorder()?;
+    let metrics = PrometheusBuilder::new().install_recorder()?;
     counters::describe();
     let (parts, embedded) = assemble(&settings).await?;
     let listener = listen(&settings).await?;
@@ -77,13 +76,6 @@ pub(super) fn app(service: &Service, settings: &Settings, leaving: &Cancellation
         settings: settings.http_settings(),
         extra: Router::new(),
     }
-}
-
-/// Keeps what is counted for Prometheus.
-fn recorder() -> Result<PrometheusHandle, Failure> {
-    // A policy that is gone is shown for so long.
-    let recorder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(Duration::from_secs(600)));
-    Ok(recorder.install_recorder()?)
 }
 
 /// `/metrics`, and under `/actuator` what `resile` has for operators.
