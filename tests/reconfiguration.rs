@@ -4,20 +4,13 @@
 use std::{
     future::{Future, pending},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::mpsc::channel,
     task::{Context, Poll, Waker},
-    thread,
     time::Duration,
 };
 
-use futures::executor::block_on;
 use resile::{
-    Bulkhead, CircuitBreaker, Clock, Error, IntervalFunction, ManualClock, Rejected, Retry, ThreadPoolBulkhead,
-    TimeLimiter, bulkhead,
-    bulkhead::thread_pool,
+    Bulkhead, CircuitBreaker, Clock, Error, IntervalFunction, ManualClock, Rejected, Retry, TimeLimiter, bulkhead,
     circuit_breaker::{self, SlidingWindowType, State},
     event::EventKind,
     rate_limiter::{self, Algorithm},
@@ -584,150 +577,5 @@ mod a_time_limiter {
         clock.advance(SECOND);
         let Poll::Ready(Err(error)) = poll(call.as_mut()) else { panic!("still going on") };
         assert!(error.to_string().contains("gave the call up after 1s"), "{error}");
-    }
-}
-
-mod a_thread_pool {
-    use super::*;
-
-    type Call = Pin<Box<dyn Future<Output = Result<u32, Error<&'static str>>>>>;
-
-    fn config(core: u32, max: u32, queue: u32) -> thread_pool::Config {
-        let config = thread_pool::Config::default().core_thread_pool_size(core).max_thread_pool_size(max);
-        config.queue_capacity(queue).keep_alive_duration(60 * SECOND)
-    }
-
-    fn pool(config: thread_pool::Config) -> (ThreadPoolBulkhead, ManualClock) {
-        let clock = Clock::manual();
-        (ThreadPoolBulkhead::new("images", config.clock(&clock)).unwrap(), clock)
-    }
-
-    /// A call that tells when it begins and runs until it is told to end.
-    struct Gated {
-        call: Call,
-        begun: Receiver<()>,
-        end: Sender<()>,
-    }
-
-    impl Gated {
-        fn send(pool: &ThreadPoolBulkhead) -> Self {
-            let ((begin, begun), (end, ended)) = (channel(), channel());
-            let mut call: Call = Box::pin(pool.call(move || {
-                let _ = begin.send(());
-                let _ = ended.recv();
-                Ok(7)
-            }));
-            assert!(poll(call.as_mut()).is_pending());
-            Self { call, begun, end }
-        }
-
-        fn run(pool: &ThreadPoolBulkhead) -> Self {
-            let gated = Self::send(pool);
-            gated.begun.recv().unwrap();
-            gated
-        }
-
-        fn finish(self) {
-            self.end.send(()).unwrap();
-            assert_eq!(block_on(self.call), Ok(7));
-        }
-    }
-
-    /// Threads, active ones, queued closures.
-    fn load(pool: &ThreadPoolBulkhead) -> (u32, u32, u32) {
-        let metrics = pool.metrics();
-        (metrics.thread_pool_size, metrics.active_thread_count, metrics.queue_depth)
-    }
-
-    /// Threads end by themselves, outside the clock.
-    fn wait_for(pool: &ThreadPoolBulkhead, threads: u32) {
-        while pool.metrics().thread_pool_size != threads {
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn that_grows_gives_queued_closures_threads_below_the_core() {
-        let (pool, _clock) = pool(config(1, 1, 9));
-        let running = Gated::run(&pool);
-        let queued: Vec<_> = (0..3).map(|_| Gated::send(&pool)).collect();
-        pool.reconfigure(config(3, 3, 9)).unwrap();
-        assert_eq!(load(&pool), (3, 3, 1));
-        queued[0].begun.recv().unwrap();
-        queued[1].begun.recv().unwrap();
-        running.finish();
-        queued.into_iter().for_each(Gated::finish);
-        assert_eq!(load(&pool), (3, 0, 0));
-    }
-
-    #[test]
-    fn gives_closures_beyond_a_shorter_queue_threads_up_to_the_maximum_and_lets_the_rest_wait() {
-        let (pool, _clock) = pool(config(1, 1, 9));
-        let running = Gated::run(&pool);
-        let queued: Vec<_> = (0..5).map(|_| Gated::send(&pool)).collect();
-        pool.reconfigure(config(1, 3, 1)).unwrap();
-        assert_eq!(load(&pool), (3, 3, 3));
-        assert_eq!(pool.metrics().remaining_queue_capacity, 0);
-        assert!(pool.call_blocking(|| Ok::<u32, &str>(7)).is_err());
-        running.finish();
-        queued.into_iter().for_each(Gated::finish);
-        assert_eq!(load(&pool), (3, 0, 0));
-    }
-
-    #[test]
-    fn that_shrinks_lets_threads_end_as_their_closures_do() {
-        let (pool, _clock) = pool(config(3, 3, 9));
-        let mut running: Vec<_> = (0..3).map(|_| Gated::run(&pool)).collect();
-        let queued = Gated::send(&pool);
-        pool.reconfigure(config(1, 1, 9)).unwrap();
-        assert_eq!(load(&pool), (3, 3, 1));
-        assert_eq!(pool.metrics().available_thread_count, 0);
-        for threads in [2, 1] {
-            running.pop().unwrap().finish();
-            assert_eq!(load(&pool), (threads, threads, 1));
-        }
-        running.pop().unwrap().finish();
-        queued.finish();
-        assert_eq!(load(&pool), (1, 0, 0));
-    }
-
-    #[test]
-    fn that_shrinks_ends_idle_threads_above_the_maximum() {
-        let (pool, _clock) = pool(config(4, 4, 9));
-        let running: Vec<_> = (0..4).map(|_| Gated::run(&pool)).collect();
-        running.into_iter().for_each(Gated::finish);
-        assert_eq!(load(&pool), (4, 0, 0));
-        pool.reconfigure(config(1, 1, 9)).unwrap();
-        let calls: Vec<_> = (0..5).map(|_| Gated::send(&pool)).collect();
-        calls.into_iter().for_each(Gated::finish);
-        wait_for(&pool, 1);
-    }
-
-    #[test]
-    fn ends_idle_threads_above_a_smaller_core_after_the_new_time() {
-        let (pool, clock) = pool(config(2, 2, 9));
-        let running: Vec<_> = (0..2).map(|_| Gated::run(&pool)).collect();
-        running.into_iter().for_each(Gated::finish);
-        clock.advance(100 * SECOND);
-        assert_eq!(load(&pool), (2, 0, 0));
-        pool.reconfigure(config(1, 2, 9).keep_alive_duration(200 * SECOND).clock(Clock::default())).unwrap();
-        assert_eq!(load(&pool), (2, 0, 0));
-        clock.advance(100 * SECOND);
-        wait_for(&pool, 1);
-    }
-
-    #[test]
-    fn rejects_in_the_new_way_and_changes_nothing_for_what_cannot_be() {
-        let (pool, _clock) = pool(config(1, 1, 0));
-        let running = Gated::run(&pool);
-        let here = Arc::new(thread::current().id());
-        let caller_runs = thread_pool::RejectionPolicy::CallerRuns;
-        assert!(pool.reconfigure(config(2, 1, 0).rejection_policy(caller_runs)).is_err());
-        assert!(pool.call_blocking(|| Ok::<_, &str>(7)).is_err());
-        pool.reconfigure(config(1, 1, 0).rejection_policy(caller_runs)).unwrap();
-        let ran_on = pool.call_blocking(|| Ok::<_, &str>(thread::current().id()));
-        assert_eq!(ran_on, Ok(*here));
-        assert_eq!(pool.config().rejection_policy, caller_runs);
-        running.finish();
     }
 }

@@ -5,8 +5,8 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
+        mpsc::channel,
     },
-    thread,
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use resile::{
     settings::{Format, Look, Settings, Sources, Watcher, watch, watch_every},
 };
 
-use super::{MS, assert_same};
+use super::assert_same;
 
 /// So seldom that only the test itself looks.
 const NEVER: Duration = Duration::from_secs(86_400);
@@ -249,20 +249,22 @@ fn a_listener_that_looks_again_does_no_harm() {
     drop(subscription);
 }
 
-/// The one test that waits: the thread's own looks are in real time.
+/// The thread's own looks are in real time, so this waits to be told of one.
 #[test]
 fn the_watcher_looks_by_itself_until_it_is_dropped() {
     let folder = Folder::new();
     let path = folder.write("a.yml", &attempts(4));
     let resilience = Resilience::new();
     let watcher = watch_every(Duration::ZERO, Sources::new().file(&path), &resilience).expect("valid");
-    folder.write("a.yml", &attempts(5));
-    let arrived = (0..6_000).any(|_| {
-        thread::sleep(5 * MS);
-        max_attempts(&resilience) == config(5)
+    let (tell, told) = channel();
+    let telling = resilience.on_change(move |change| {
+        let _ = tell.send(change.clone());
     });
-    assert!(arrived, "not within 30 s");
-    drop(watcher);
+    folder.write("a.yml", &attempts(5));
+    // A file that is written in place may be seen before it is whole.
+    while told.recv_timeout(Duration::from_secs(30)).expect("a look within 30 s") != Change::Reloaded {}
+    assert_eq!(max_attempts(&resilience), config(5));
+    drop((watcher, telling));
     folder.write("a.yml", &attempts(6));
     assert_eq!(max_attempts(&resilience), config(5));
 }

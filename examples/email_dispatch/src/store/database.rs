@@ -140,7 +140,7 @@ fn sqlite_set_up(busy_ms: u128, synchronous: Synchronous) -> Vec<String> {
         format!("PRAGMA synchronous = {synchronous}"),
         // What a statement notes down to undo itself, or sorts: else each makes a file for it.
         "PRAGMA temp_store = MEMORY".to_owned(),
-        // The log is written back every 32 MiB instead of every 4: most pages are then written back once, not ten times.
+        // The log is written back every 32 MiB, not every 4: a page that changes often is then written back less often.
         "PRAGMA wal_autocheckpoint = 8192".to_owned(),
     ]
 }

@@ -1,6 +1,6 @@
 //! Statements about many rows at once.
 //!
-//! The rows of a statement are bound, value by value: to read them from one JSON array takes SQLite twice as long. A
+//! The rows of a statement are bound, value by value: both engines take longer to read them from one JSON array. A
 //! statement's text goes with the number of its rows, and each text is prepared once, so there are only a few numbers:
 //! what is missing to the next is made up by rows without an id, which no statement takes for one.
 

@@ -47,7 +47,7 @@ in_each_world! {
         assert!(metrics.contains("emails_processed_total"), "{metrics}");
 
         world.file("policies.yml", &policies(5_000));
-        until("the change is refused", async || process.log().contains("refused")).await;
+        until("the change is refused", async || process.log().contains("settings were refused")).await;
         assert_eq!(breaker(&process).await["failureRateThreshold"], "50.0%");
         world.file("policies.yml", &policies(70));
         until("the change is in force", async || breaker(&process).await["failureRateThreshold"] == "70.0%").await;
