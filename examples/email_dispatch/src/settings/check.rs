@@ -254,7 +254,9 @@ impl Settings {
         require(broken, operating.file.is_some() || operating.profile.is_none(), "policies-profile", None, || {
             "is laid over policies-file, which must be set too".into()
         });
-        if let Err(errors) = resile::settings::Settings::load(operating.files()) {
+        if operating.file.is_some()
+            && let Err(errors) = resile::settings::Settings::load(operating.files())
+        {
             broken.push(("policies-file", operating.file.as_deref().map(display), errors.to_string()));
         }
         within(broken, "request-size", self.requests.size, 1_000, 100_000_000);

@@ -646,6 +646,7 @@ fn what_is_wrong_with_the_files_of_the_policies_is_told_with_its_line_and_keeps_
     }
     let said = faults(&["--policies-profile", shown], &[]);
     assert!(said.contains("--policies-profile: is laid over policies-file, which must be set too"), "{said}");
+    assert!(!said.contains("--policies-file"), "{said}");
     let said = faults(&["--policies-file", "/no/such/policies.yml"], &[]);
     assert!(said.contains("--policies-file is /no/such/policies.yml"), "{said}");
 }
