@@ -2217,6 +2217,66 @@ fn no_result_of_any_thread_is_lost_or_counted_twice() {
     }
 }
 
+/// Each thread makes so many calls, the first `failed` of which fail; they end together.
+fn run_round(breaker: &CircuitBreaker, calls: u32, failed: u32) {
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for call in 0..calls {
+                    let permit = breaker.try_acquire().expect("admitted");
+                    if call < failed { permit.failure() } else { permit.success() }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_count_window_holds_exactly_the_last_results_of_all_threads() {
+    const EACH: u32 = 250;
+    let clock = Clock::manual();
+    let breaker = in_state(small(&clock, THREADS * EACH), State::MetricsOnly);
+    for failed in [0, 1, 0, 17, 250, 3, 0, 0, 100, 249] {
+        run_round(&breaker, EACH, failed);
+        assert_eq!(counts(&breaker), [THREADS * EACH, THREADS * failed, 0, 0]);
+        // Far beyond one window, to whatever place in it, and without a failure at its end.
+        run_round(&breaker, 10 * EACH + failed, failed);
+        assert_eq!(counts(&breaker), [THREADS * EACH, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn a_time_windows_total_is_exact_once_threads_rest() {
+    let clock = Clock::manual();
+    let three_seconds = on(&clock).sliding_window_type(SlidingWindowType::TimeBased).sliding_window_size(3);
+    let breaker = in_state(three_seconds, State::MetricsOnly);
+    let rounds = [(100, 0), (5000, 0), (1, 1), (700, 5), (0, 0), (2000, 2000), (3000, 1), (10, 0)];
+    for (second, (calls, failed)) in rounds.into_iter().enumerate() {
+        run_round(&breaker, calls, failed);
+        let covered = &rounds[second.saturating_sub(2)..=second];
+        let sum = |count: fn(&(u32, u32)) -> u32| THREADS * covered.iter().map(count).sum::<u32>();
+        assert_eq!(counts(&breaker), [sum(|round| round.0), sum(|round| round.1), 0, 0]);
+        clock.advance(SECOND);
+    }
+}
+
+#[test]
+fn a_time_window_loses_no_result_to_a_second_that_ends_meanwhile() {
+    let clock = Clock::manual();
+    let minute = on(&clock).sliding_window_type(SlidingWindowType::TimeBased).sliding_window_size(60);
+    let breaker = in_state(minute, State::MetricsOnly);
+    thread::scope(|scope| {
+        scope.spawn(|| run_round(&breaker, CALLS, 100));
+        for _ in 0..59 {
+            thread::yield_now();
+            clock.advance(SECOND);
+        }
+    });
+    assert_eq!(counts(&breaker), [THREADS * CALLS, THREADS * 100, 0, 0]);
+    clock.advance(60 * SECOND);
+    assert_eq!(counts(&breaker), [0; 4]);
+}
+
 #[test]
 fn results_that_race_with_transitions_are_each_counted_once_or_late_once() {
     let clock = Clock::manual();
