@@ -5,6 +5,7 @@
 //! most to hope for is the figure at as many threads as cores. `benches/SCALING.md` says what to expect of more cores.
 
 use std::{
+    cell::Cell,
     future::Future,
     hint::black_box,
     pin::pin,
@@ -89,6 +90,11 @@ fn bare(c: &mut Criterion) {
     scaling(c, "bare", || (), |()| _ = drive(work(black_box(1))));
 }
 
+thread_local! {
+    /// Of this thread, so that counting them is no shared work.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
 fn circuit_breakers(c: &mut Criterion) {
     let config = circuit_breaker::Config::default;
     let minute = config().sliding_window_type(SlidingWindowType::TimeBased).sliding_window_size(60);
@@ -100,6 +106,17 @@ fn circuit_breakers(c: &mut Criterion) {
         let make = || breaker(config.clone());
         scaling(c, name, make, |breaker| _ = drive(breaker.call(|| work(black_box(1)))));
     }
+    // Where some calls fail all threads look inside more often, whoever's call it was.
+    scaling(
+        c,
+        "breaker_count_one_in_100_fails",
+        || breaker(config()),
+        |breaker| {
+            let fails = CALLS.get() % 100 == 99;
+            CALLS.set(CALLS.get().wrapping_add(1));
+            _ = drive(breaker.call(|| async move { if fails { Err("down") } else { work(black_box(1)).await } }));
+        },
+    );
 }
 
 fn rate_limiters(c: &mut Criterion) {
