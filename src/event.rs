@@ -24,11 +24,15 @@
 //! ```
 
 mod listeners;
+mod name;
 
-use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 pub(crate) use self::listeners::Listeners;
-pub use self::listeners::{EventLog, EventStream, Subscription};
+pub use self::{
+    listeners::{EventLog, EventStream, Subscription},
+    name::Name,
+};
 use crate::clock::Instant;
 
 /// The kinds of policy.
@@ -83,49 +87,6 @@ impl State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// The name of an instance: shared, and one pointer wide, so that an error that carries it stays small.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Arc<Box<str>>);
-
-impl Name {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<T: Into<Box<str>>> From<T> for Name {
-    fn from(name: T) -> Self {
-        Self(Arc::new(name.into()))
-    }
-}
-
-impl Borrow<str> for Name {
-    fn borrow(&self) -> &str {
-        self
-    }
-}
-
-impl Deref for Name {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.as_str(), f)
     }
 }
 

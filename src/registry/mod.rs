@@ -335,7 +335,7 @@ impl<P: Instance> Registry<P> {
     ///
     /// # Errors
     /// [`InvalidConfig`] for limits of zero.
-    pub fn keyed_by<K, N: Into<Name>>(
+    pub fn keyed_by<K, N: Into<Box<str>>>(
         &self,
         family: &str,
         limits: Limits,
@@ -346,7 +346,7 @@ impl<P: Instance> Registry<P> {
     {
         limits.validate()?;
         let shared = Shared::new(Arc::clone(&self.shared.root), Some(family.into()), limits);
-        Ok(KeyedRegistry::new(shared, move |key| name_of(key).into()))
+        Ok(KeyedRegistry::new(shared, move |key| Name::shared(name_of(key))))
     }
 
     /// Calls `listener` with every event, on the thread it happens on, outside every lock. A panic in it is contained.

@@ -292,6 +292,17 @@ fn changes_are_told_to_who_listens_and_a_panic_is_contained() {
 }
 
 #[test]
+fn the_names_of_keyed_instances_are_freed_with_them() {
+    let registry = Registry::<Fake>::new();
+    let hosts: KeyedRegistry<u32, Fake> = valid(registry.keyed("hosts", Limits::default()));
+    let tenants = valid(registry.keyed_by("tenants", Limits::default(), |number: &u32| format!("tenant {number}")));
+    for (keyed, name) in [(hosts.get(&7), "hosts:7"), (tenants.get(&7), "tenant 7")] {
+        assert_eq!((keyed.name().as_str(), keyed.name().interned()), (name, None));
+    }
+    assert_eq!(registry.get("orders").name().interned(), Some("orders"));
+}
+
+#[test]
 fn keys_of_the_same_hash_are_told_apart() {
     let table = Table::<u32, Fake>::new(None);
     let fake = |number| valid(Fake::build("fake".into(), number));
