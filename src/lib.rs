@@ -218,6 +218,7 @@ pub mod tracing;
 mod blocking;
 mod meter;
 mod sync;
+mod tally;
 mod timer;
 
 pub use self::{

@@ -5,7 +5,7 @@
 
 #[cfg(feature = "metrics")]
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 #[cfg(not(feature = "metrics"))]
@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use crate::{
     clock::{Instant, nanos},
     outcome::Outcome,
+    tally::{Line, thread_number},
 };
 
 /// The place for an instance's meter.
@@ -153,45 +154,33 @@ impl Counter {
 /// How many places a count has that every call changes.
 pub(crate) const CELLS: usize = 4;
 
-/// The cell that this thread counts in. Threads take turns, so that few share one.
+/// The one of so many cells that this thread counts in, which few others do.
 #[inline]
-fn own_cell<const N: usize>() -> usize {
-    if N == 1 {
-        return 0;
-    }
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static TURN: usize = THREADS.fetch_add(1, Relaxed);
-    }
-    TURN.with(|turn| turn % N)
+fn own_cell(cells: usize) -> usize {
+    thread_number() as usize % cells
 }
 
 /// Counts that every call changes: each thread in a cache line of its own.
 #[derive(Debug)]
 pub(crate) struct Tally<const KINDS: usize> {
-    cells: [Line<KINDS>; CELLS],
+    cells: [Line<[AtomicU64; KINDS]>; CELLS],
 }
 
-#[derive(Debug)]
-#[repr(align(64))]
-struct Line<const N: usize>([AtomicU64; N]);
-
-impl<const N: usize> Default for Line<N> {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; N])
-    }
+/// Lines of counts, all zero.
+fn zero<const N: usize, const LINES: usize>() -> [Line<[AtomicU64; N]>; LINES] {
+    [const { Line([const { AtomicU64::new(0) }; N]) }; LINES]
 }
 
 impl<const KINDS: usize> Default for Tally<KINDS> {
     fn default() -> Self {
-        Self { cells: Default::default() }
+        Self { cells: zero() }
     }
 }
 
 impl<const KINDS: usize> Tally<KINDS> {
     #[inline]
     pub(crate) fn add(&self, kind: usize) {
-        self.cells[own_cell::<CELLS>()].0[kind].fetch_add(1, Relaxed);
+        self.cells[own_cell(CELLS)].0[kind].fetch_add(1, Relaxed);
     }
 
     #[cfg(feature = "metrics")]
@@ -220,14 +209,14 @@ const SUM: usize = CLASSES;
 /// How many durations fell into each class, and their sum: two read-modify-writes each, and no allocation ever.
 #[derive(Debug)]
 pub(crate) struct Durations<const N: usize> {
-    cells: [Line<{ CLASSES + 1 }>; N],
+    cells: [Line<[AtomicU64; CLASSES + 1]>; N],
     /// The longest since it was last taken.
     longest: AtomicU64,
 }
 
 impl<const N: usize> Default for Durations<N> {
     fn default() -> Self {
-        Self { cells: std::array::from_fn(|_| Line::default()), longest: AtomicU64::new(0) }
+        Self { cells: zero(), longest: AtomicU64::new(0) }
     }
 }
 
@@ -236,7 +225,7 @@ impl<const N: usize> Durations<N> {
     pub(crate) fn record(&self, nanos: u64) {
         // A short call, as most are, is found by one comparison.
         let class = if nanos <= BOUNDS[0] { 0 } else { BOUNDS.partition_point(|bound| *bound < nanos) };
-        let cell = &self.cells[own_cell::<N>()].0;
+        let cell = &self.cells[own_cell(N)].0;
         cell[class].fetch_add(1, Relaxed);
         cell[SUM].fetch_add(nanos, Relaxed);
         if nanos > self.longest.load(Relaxed) {

@@ -37,13 +37,13 @@ fn an_instance_takes_little_memory() {
         CircuitBreaker::new(name, config).unwrap()
     };
     for (what, bytes, figure) in [
-        ("circuit breaker over 100 calls", bytes(CircuitBreaker::with_defaults), 744),
-        ("circuit breaker over 1000 calls", bytes(thousand), 968),
-        ("circuit breaker over 60 seconds", bytes(minute), 2152),
-        ("retry", bytes(Retry::with_defaults), 432),
+        ("circuit breaker over 100 calls", bytes(CircuitBreaker::with_defaults), 832),
+        ("circuit breaker over 1000 calls", bytes(thousand), 1056),
+        ("circuit breaker over 60 seconds", bytes(minute), 2240),
+        ("retry", bytes(Retry::with_defaults), 464),
         ("rate limiter", bytes(RateLimiter::with_defaults), 288),
-        ("bulkhead", bytes(Bulkhead::with_defaults), 136),
-        ("time limiter", bytes(TimeLimiter::with_defaults), 72),
+        ("bulkhead", bytes(Bulkhead::with_defaults), 128),
+        ("time limiter", bytes(TimeLimiter::with_defaults), 64),
     ] {
         is_at_most(what, bytes, figure, with_metrics(24));
     }

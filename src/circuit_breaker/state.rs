@@ -651,6 +651,29 @@ impl Core {
     pub(super) fn record_plain(&mut self, calls: u32) {
         self.window.record_plain(calls);
     }
+
+    /// Records plain successes that came after such a run: each might decide something. Those that come after a
+    /// decision are late.
+    pub(super) fn record_successes(&mut self, mut calls: u32) {
+        let generation = self.generation;
+        while calls > 0 && self.generation == generation {
+            let (run, until) = self.plain_run();
+            if run > 0 && self.latest <= until {
+                self.record_plain(run.min(calls));
+                calls -= run.min(calls);
+            } else {
+                self.window.record(self.latest, false, false);
+                self.evaluate();
+                calls -= 1;
+            }
+        }
+        self.count_late(calls);
+    }
+
+    /// Counts results of calls admitted before the state last changed.
+    pub(super) fn count_late(&mut self, calls: u32) {
+        self.late_results += u64::from(calls);
+    }
 }
 
 fn window(rules: &Config, now: Instant) -> Window {

@@ -46,6 +46,7 @@ use crate::{
     event::{EventKind, Name, PolicyKind, Source},
     meter::{RetryMeter, Slot, meter_methods},
     policy::{Cx, Operation, Policy, event_methods, handle_methods},
+    tally::Tally,
 };
 
 /// Makes a call again that failed, after a wait. Cheap to clone; a clone is the same retry.
@@ -322,7 +323,7 @@ pub struct Metrics {
 /// Each attempt but an accepted first one is counted in `other_attempts`, so that the commonest call counts once.
 #[derive(Debug, Default)]
 struct Counters {
-    successful_without_retry: AtomicU64,
+    successful_without_retry: Tally,
     successful_with_retry: AtomicU64,
     failed_without_retry: AtomicU64,
     failed_with_retry: AtomicU64,
@@ -332,7 +333,7 @@ struct Counters {
 impl Counters {
     fn snapshot(&self) -> Metrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let successful_calls_without_retry_attempt = read(&self.successful_without_retry);
+        let successful_calls_without_retry_attempt = self.successful_without_retry.total();
         Metrics {
             successful_calls_without_retry_attempt,
             successful_calls_with_retry_attempt: read(&self.successful_with_retry),
@@ -352,7 +353,7 @@ impl Inner {
     #[inline]
     fn stopped(&self, ok: bool, failed: u32) {
         if ok && failed == 0 {
-            count(&self.counters.successful_without_retry);
+            self.counters.successful_without_retry.add();
         } else {
             self.stopped_later(ok, failed);
         }
