@@ -333,7 +333,7 @@ impl Shared {
         let rate = |bits: u32| Some(f32::from_bits(bits)).filter(|rate| !rate.is_nan());
         let rates = Rates { failure: rate((rates >> 32) as u32), slow: rate(rates as u32), calls: calls as u32 };
         let retry_after = (state == State::Open && last_refused < u64::MAX)
-            .then(|| Duration::from_nanos((last_refused - now.as_nanos()).saturating_add(1)));
+            .then(|| (last_refused - now.as_nanos()).saturating_add(1));
         self.count_not_permitted();
         Some(Refusal { state, rates, retry_after })
     }

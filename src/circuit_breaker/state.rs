@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     circuit_breaker::SlidingWindowType,
-    clock::Instant,
+    clock::{Instant, nanos},
     event::{EventKind, State},
     outcome::{Outcome, Verdict},
 };
@@ -47,7 +47,8 @@ impl Ticket {
 pub(super) struct Refusal {
     pub(super) state: State,
     pub(super) rates: Rates,
-    pub(super) retry_after: Option<Duration>,
+    /// In nanoseconds.
+    pub(super) retry_after: Option<u64>,
 }
 
 /// The rates a state was entered with.
@@ -322,7 +323,7 @@ impl Core {
     /// at once, each as long as the last; nobody has seen them, and they publish nothing.
     fn skip_idle_rounds(&mut self) {
         let open = just_after(self.last_refused()).as_nanos().saturating_sub(self.entered.as_nanos());
-        let half_open = self.rules.max_half_open().map_or(0, crate::clock::nanos);
+        let half_open = self.rules.max_half_open().map_or(0, nanos);
         let round = open.saturating_add(half_open).max(1);
         let rounds = (self.latest.as_nanos() - self.entered.as_nanos()) / round;
         if self.rules.transition_to_state_after_wait_duration != State::Open || rounds == 0 {
@@ -371,7 +372,7 @@ impl Core {
         if self.state != State::ForcedOpen {
             self.note(self.latest, EventKind::NotPermitted);
         }
-        Refusal { state: self.state, rates: self.entered_with, retry_after: self.retry_after() }
+        Refusal { state: self.state, rates: self.entered_with, retry_after: self.retry_after().map(nanos) }
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -742,7 +743,7 @@ mod tests {
         look(&mut core, at(10));
         record(&mut core, Outcome::Failure);
         record(&mut core, Outcome::Failure);
-        let wait = |core: &mut Core| core.acquire(true).expect_err("open").retry_after;
+        let wait = |core: &mut Core| core.acquire(true).expect_err("open").retry_after.map(Duration::from_nanos);
         assert_eq!(wait(&mut core), Some(60 * SECOND + Duration::from_nanos(1)));
         look(&mut core, at(130));
         look(&mut core, at(20));

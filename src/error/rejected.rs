@@ -116,17 +116,18 @@ impl CircuitOpen {
         self
     }
 
+    /// With the time until the retry in nanoseconds.
     pub(crate) fn with_numbers(
         mut self,
         state: State,
         rates: [Option<f32>; 2],
         buffered_calls: u32,
-        retry_after: Option<Duration>,
+        retry_after: Option<u64>,
     ) -> Self {
         let [failure, slow] = rates.map(|rate| u64::from(rate.unwrap_or(f32::NAN).to_bits()));
         self.rates = failure << 32 | slow;
         self.state_and_calls = (state as u64) << 32 | u64::from(buffered_calls);
-        self.retry_after = Nanos::new(retry_after);
+        self.retry_after = retry_after.map_or(Nanos::NONE, Nanos);
         self
     }
 
@@ -259,9 +260,10 @@ impl RateLimited {
         Self { name: name.into(), permits, wait: Nanos::NONE, retry_after: Nanos::NONE }
     }
 
-    pub(crate) fn with_wait(mut self, wait: Duration, retry_after: Duration) -> Self {
-        self.wait = Nanos::new(Some(wait));
-        self.retry_after = Nanos::new(Some(retry_after));
+    /// With both in nanoseconds.
+    pub(crate) fn with_wait(mut self, wait: u64, retry_after: u64) -> Self {
+        self.wait = Nanos(wait);
+        self.retry_after = Nanos(retry_after);
         self
     }
 
@@ -436,12 +438,7 @@ mod tests {
     #[test]
     fn what_is_printed_is_short() {
         let open = CircuitOpen::new("mail", State::Open);
-        let open = open.with_numbers(
-            State::Open,
-            [Some(54.545_456), Some(0.0)],
-            11,
-            Some(Duration::from_nanos(59_960_000_001)),
-        );
+        let open = open.with_numbers(State::Open, [Some(54.545_456), Some(0.0)], 11, Some(59_960_000_001));
         let prefix = "circuit breaker 'mail' is OPEN and does not permit further calls";
         assert_eq!(open.to_string(), format!("{prefix}; 54.5 % of 11 calls failed; retry after 60s"));
         assert_eq!(Rejected::from(open).retry_after_secs(), Some(60));

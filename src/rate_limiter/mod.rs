@@ -265,9 +265,7 @@ impl RateLimiter {
         let rejection = RateLimited::new(self.source().name.clone(), permits, self.shared().limit());
         match refusal {
             Refusal::Never => rejection,
-            Refusal::Later { wait, retry_after } => {
-                rejection.with_wait(Duration::from_nanos(wait), Duration::from_nanos(retry_after))
-            }
+            Refusal::Later { wait, retry_after } => rejection.with_wait(wait, retry_after),
         }
         .into()
     }
