@@ -1,7 +1,7 @@
 //! Waiting on a plain thread: the same futures, polled by the thread that asked.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     sync::{
         Arc,
@@ -10,6 +10,14 @@ use std::{
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
 };
+
+use crate::policy::{CallFuture, Cx};
+
+/// Runs a call that blocks: see [`block_on`].
+pub(crate) fn run<F: CallFuture>(call: F) -> F::Output {
+    let mut call = pin!(call);
+    block_on(poll_fn(|task| call.as_mut().poll_with(Cx::blocking(), task)))
+}
 
 /// Runs a future to its end on this thread, which sleeps while the future waits.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {

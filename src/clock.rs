@@ -392,6 +392,8 @@ impl Future for Sleep {
 }
 
 impl Drop for Sleep {
+    #[cold]
+    #[inline(never)]
     fn drop(&mut self) {
         #[cfg_attr(not(feature = "test-util"), allow(irrefutable_let_patterns))]
         if let Sleeping::Queued { clock, key, .. } = &mut self.0 {

@@ -30,7 +30,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
@@ -38,7 +38,7 @@ use tower_service::Service;
 
 use crate::{
     error::Rejectable,
-    policy::{Cx, Operation, Policy},
+    policy::{CallFuture, Cx, Operation, Policy},
 };
 
 /// A service with a policy around it.
@@ -84,7 +84,7 @@ where
         // `poll_ready`, is used by this call and not kept from it.
         let next = self.service.clone();
         let service = mem::replace(&mut self.service, next);
-        self.policy.clone().run(ServiceCall { service, request }, Cx::new())
+        self.policy.clone().run(ServiceCall { service, request })
     }
 }
 
@@ -104,7 +104,7 @@ where
     type Err = S::Error;
     type Future = Oneshot<S, Request>;
 
-    fn start(self, _: Cx) -> Oneshot<S, Request> {
+    fn start(self) -> Oneshot<S, Request> {
         Oneshot { state: OneshotState::Readying { service: self.service, request: Some(self.request) } }
     }
 }
@@ -122,25 +122,55 @@ pin_project! {
     enum OneshotState<S: Service<Request>, Request> {
         Readying { service: S, request: Option<Request> },
         Called { #[pin] future: S::Future },
+        Done,
+    }
+}
+
+impl<S: Service<Request>, Request> CallFuture for Oneshot<S, Request> {
+    #[inline]
+    fn poll_with(self: Pin<&mut Self>, _: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll(task)
     }
 }
 
 impl<S: Service<Request>, Request> Future for Oneshot<S, Request> {
     type Output = Result<S::Response, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            match state.as_mut().project() {
-                OneshotProjection::Readying { service, request } => {
-                    ready!(service.poll_ready(cx))?;
-                    let request = request.take().expect("polled after its end");
-                    let future = service.call(request);
-                    state.set(OneshotState::Called { future });
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut ending = Ending { state: self.project().state };
+        if let OneshotProjection::Readying { service, request } = ending.state.as_mut().project() {
+            match service.poll_ready(task)? {
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    mem::forget(ending);
+                    return Poll::Pending;
                 }
-                OneshotProjection::Called { future } => return future.poll(cx),
             }
+            let future = service.call(request.take().expect("called once"));
+            ending.state.set(OneshotState::Called { future });
         }
+        let OneshotProjection::Called { future } = ending.state.as_mut().project() else {
+            panic!("polled after its end");
+        };
+        let polled = future.poll(task);
+        if polled.is_pending() {
+            mem::forget(ending);
+        }
+        polled
+    }
+}
+
+/// Drops the service and its answer where the call ends or unwinds, so that they are gone before the policies around it
+/// give back what they hold.
+struct Ending<'a, S: Service<Request>, Request> {
+    state: Pin<&'a mut OneshotState<S, Request>>,
+}
+
+impl<S: Service<Request>, Request> Drop for Ending<'_, S, Request> {
+    #[inline]
+    fn drop(&mut self) {
+        self.state.set(OneshotState::Done);
     }
 }
 

@@ -234,7 +234,7 @@ pub use self::{
     fallback::Fallback,
     outcome::{Outcome, Verdict},
     pipeline::Pipeline,
-    policy::{Cx, Operation, Policy},
+    policy::{CallFuture, Cx, Operation, Policy},
     rate_limiter::RateLimiter,
     registry::{Registry, Resilience},
     retry::Retry,

@@ -29,7 +29,7 @@
 
 use std::future::Future;
 
-use crate::policy::{Cx, Operation, Policy, handle_methods};
+use crate::policy::{Operation, Policy, handle_methods};
 
 /// A tuple of policies, outermost first, to call through.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,8 +53,8 @@ impl<Op: Operation, P: Policy<Op>> Policy<Op> for Pipeline<P> {
     type Future = P::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> P::Future {
-        self.policies.run(op, cx)
+    fn run(self, op: Op) -> P::Future {
+        self.policies.run(op)
     }
 }
 
@@ -65,8 +65,8 @@ where
     type Future = <&'a P as Policy<Op>>::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        self.policies.run(op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        self.policies.run(op)
     }
 }
 

@@ -4,21 +4,26 @@
 //! `Option` of a policy is one that can be switched off. Futures are named, so nothing is boxed: they are `Send` when the
 //! call is, and borrow the handle when called through a reference.
 //!
-//! A policy of your own needs one method and one future:
+//! A future holds the future inside it from the start, so that nothing moves when it is polled: all of them are made
+//! together, when the call is, and begin, from the outermost inwards, at the first poll. What one tells those inside, a
+//! [`Cx`], comes with the poll: they are [`CallFuture`]s.
+//!
+//! A policy of your own needs one method. What it does there is done when the call is made; to do something before, while
+//! or after the call is under way it has a [`CallFuture`] of its own.
 //!
 //! ```
-//! use resile::{Cx, Operation, Pipeline, Policy, TimeLimiter};
+//! use resile::{Operation, Pipeline, Policy, TimeLimiter};
 //!
-//! /// Counts the calls that pass.
+//! /// Counts the calls that are made.
 //! #[derive(Default)]
 //! struct Counted(std::sync::atomic::AtomicU32);
 //!
 //! impl<Op: Operation> Policy<Op> for &Counted {
 //!     type Future = Op::Future;
 //!
-//!     fn run(self, op: Op, cx: Cx) -> Op::Future {
+//!     fn run(self, op: Op) -> Op::Future {
 //!         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-//!         op.start(cx)
+//!         op.start()
 //!     }
 //! }
 //!
@@ -31,21 +36,22 @@
 
 mod handle;
 mod nested;
+mod plain;
 
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use pin_project_lite::pin_project;
-
 pub(crate) use self::handle::{event_methods, handle_methods};
-pub use self::nested::{Around, Switched};
+pub use self::{
+    nested::{Around, Switched},
+    plain::{AtFirstPoll, Blocking, Flat, Make, Plain, PlainWith, WithInner},
+};
 use crate::{
     clock::{Clock, Instant},
-    error::{Error, Rejectable},
+    error::Rejectable,
 };
 
 /// What a policy tells the call inside it. Two words to copy; more may be told later.
@@ -128,10 +134,65 @@ pub trait Operation {
     /// What the call fails with, and a rejection becomes.
     type Err: Rejectable;
     /// The call under way.
-    type Future: Future<Output = Result<Self::Ok, Self::Err>>;
+    type Future: CallFuture<Output = Result<Self::Ok, Self::Err>>;
 
-    /// Starts the call. Nothing happens before this, and a future that is never polled should do nothing either.
-    fn start(self, cx: Cx) -> Self::Future;
+    /// Makes the call's future. Nothing else should happen before that is polled.
+    fn start(self) -> Self::Future;
+}
+
+/// A call under way: a future that is told something with each poll.
+///
+/// One that ends has given back what it held, without being dropped, since the policies around it give back theirs then.
+/// As a plain future it is a call outside every policy.
+///
+/// ```
+/// use pin_project_lite::pin_project;
+/// use resile::{CallFuture, Cx, Operation, Policy};
+/// use std::{pin::Pin, sync::atomic::{AtomicU32, Ordering}, task::{Context, Poll, ready}};
+///
+/// /// Counts the calls that end.
+/// #[derive(Default)]
+/// struct Ended(AtomicU32);
+///
+/// impl<'a, Op: Operation> Policy<Op> for &'a Ended {
+///     type Future = EndedCall<'a, Op::Future>;
+///
+///     fn run(self, op: Op) -> Self::Future {
+///         EndedCall { ended: &self.0, call: op.start() }
+///     }
+/// }
+///
+/// pin_project! {
+///     struct EndedCall<'a, Fut> {
+///         ended: &'a AtomicU32,
+///         #[pin]
+///         call: Fut,
+///     }
+/// }
+///
+/// impl<Fut: CallFuture> CallFuture for EndedCall<'_, Fut> {
+///     fn poll_with(self: Pin<&mut Self>, cx: Cx, task: &mut Context<'_>) -> Poll<Fut::Output> {
+///         let this = self.project();
+///         let result = ready!(this.call.poll_with(cx, task));
+///         this.ended.fetch_add(1, Ordering::Relaxed);
+///         Poll::Ready(result)
+///     }
+/// }
+///
+/// impl<Fut: CallFuture> Future for EndedCall<'_, Fut> {
+///     type Output = Fut::Output;
+///
+///     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Fut::Output> {
+///         self.poll_with(Cx::new(), task)
+///     }
+/// }
+/// # let pipeline = resile::Pipeline::new((Ended::default(), resile::TimeLimiter::with_defaults("mail")));
+/// # let sent = pipeline.call_blocking(|| Ok::<_, std::io::Error>("sent"));
+/// # assert_eq!((sent.unwrap(), pipeline.policies().0.0.load(Ordering::Relaxed)), ("sent", 1));
+/// ```
+pub trait CallFuture: Future {
+    /// Polls the call and tells it which attempt it is, and the time if that was read within this poll.
+    fn poll_with(self: Pin<&mut Self>, cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output>;
 }
 
 /// Guards calls. Implemented for a handle and for a reference to it, as `IntoIterator` is.
@@ -144,192 +205,8 @@ pub trait Operation {
 )]
 pub trait Policy<Op: Operation> {
     /// The guarded call.
-    type Future: Future<Output = Result<Op::Ok, Op::Err>>;
+    type Future: CallFuture<Output = Result<Op::Ok, Op::Err>>;
 
-    /// Guards a call.
-    fn run(self, op: Op, cx: Cx) -> Self::Future;
+    /// Guards a call: makes the future that does.
+    fn run(self, op: Op) -> Self::Future;
 }
-
-/// A closure that returns a future, as `call` takes it. Its error becomes [`Error::Inner`].
-///
-/// It is `Clone`, and so can be retried, only where the closure is `Fn + Clone`. A `move` closure that changes what it
-/// captured is `Clone` too, but would start every attempt from its first state, in silence; it is refused:
-///
-/// ```compile_fail
-/// let retry = resile::Retry::with_defaults("orders");
-/// let mut sent = 0;
-/// let call = retry.call(move || {
-///     sent += 1;
-///     async move { Ok::<_, std::io::Error>(sent) }
-/// });
-/// ```
-///
-/// And so is a closure that gives away what it captured:
-///
-/// ```compile_fail
-/// let retry = resile::Retry::with_defaults("orders");
-/// let order = String::from("an order");
-/// let call = retry.call(move || std::future::ready(Ok::<_, std::io::Error>(order)));
-/// ```
-///
-/// Without a retry it may:
-///
-/// ```
-/// let breaker = resile::CircuitBreaker::with_defaults("orders");
-/// let order = String::from("an order");
-/// let call = breaker.call(move || std::future::ready(Ok::<_, std::io::Error>(order)));
-/// ```
-pub struct Plain<F>(pub(crate) F);
-
-/// A closure that takes the [`Cx`] and returns a future, as `call_with` takes it. Its error becomes [`Error::Inner`].
-pub struct PlainWith<F>(pub(crate) F);
-
-/// A closure whose future's error is itself [`Rejectable`], as `call_flat` takes it. The error is kept as it is.
-pub struct Flat<F>(pub(crate) F);
-
-/// A closure that blocks, as `call_blocking` takes it. Its error becomes [`Error::Inner`].
-pub struct Blocking<F>(pub(crate) F);
-
-impl<F, Fut> Clone for Plain<F>
-where
-    F: Fn() -> Fut + Clone,
-{
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<F, Fut> Clone for PlainWith<F>
-where
-    F: Fn(Cx) -> Fut + Clone,
-{
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<F, Fut> Clone for Flat<F>
-where
-    F: Fn() -> Fut + Clone,
-{
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<F, R> Clone for Blocking<F>
-where
-    F: Fn() -> R + Clone,
-{
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<F, Fut, T, E> Operation for Plain<F>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Ok = T;
-    type Err = Error<E>;
-    type Future = WithInner<Fut>;
-
-    #[inline]
-    fn start(self, _: Cx) -> WithInner<Fut> {
-        WithInner { future: (self.0)() }
-    }
-}
-
-impl<F, Fut, T, E> Operation for PlainWith<F>
-where
-    F: FnOnce(Cx) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Ok = T;
-    type Err = Error<E>;
-    type Future = WithInner<Fut>;
-
-    #[inline]
-    fn start(self, cx: Cx) -> WithInner<Fut> {
-        WithInner { future: (self.0)(cx) }
-    }
-}
-
-impl<F, Fut, T, E> Operation for Flat<F>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-    E: Rejectable,
-{
-    type Ok = T;
-    type Err = E;
-    type Future = Fut;
-
-    #[inline]
-    fn start(self, _: Cx) -> Fut {
-        (self.0)()
-    }
-}
-
-impl<F, T, E> Operation for Blocking<F>
-where
-    F: FnOnce() -> Result<T, E>,
-{
-    type Ok = T;
-    type Err = Error<E>;
-    type Future = AtFirstPoll<F>;
-
-    #[inline]
-    fn start(self, _: Cx) -> AtFirstPoll<F> {
-        AtFirstPoll(Some(self.0))
-    }
-}
-
-pin_project! {
-    /// A future whose error becomes [`Error::Inner`].
-    pub struct WithInner<Fut> {
-        #[pin]
-        future: Fut,
-    }
-}
-
-impl<Fut, T, E> Future for WithInner<Fut>
-where
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Output = Result<T, Error<E>>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_err(Error::Inner)
-    }
-}
-
-/// Runs a blocking closure within its first poll.
-pub struct AtFirstPoll<F>(Option<F>);
-
-impl<F> Unpin for AtFirstPoll<F> {}
-
-impl<F, T, E> Future for AtFirstPoll<F>
-where
-    F: FnOnce() -> Result<T, E>,
-{
-    type Output = Result<T, Error<E>>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let run = self.0.take().expect("polled after its end");
-        Poll::Ready(run().map_err(Error::Inner))
-    }
-}
-
-macro_rules! opaque_debug {
-    ($($type:ident<$($parameter:ident),+>),* $(,)?) => {$(
-        impl<$($parameter),+> fmt::Debug for $type<$($parameter),+> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($type)).finish_non_exhaustive()
-            }
-        }
-    )*};
-}
-opaque_debug!(Plain<F>, PlainWith<F>, Flat<F>, Blocking<F>, WithInner<F>, AtFirstPoll<F>);

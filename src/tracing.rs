@@ -19,6 +19,7 @@
 //! `permits` where they apply; durations are in seconds, rates in percent.
 
 use std::{
+    borrow::Borrow,
     collections::HashSet,
     fmt,
     future::Future,
@@ -38,7 +39,7 @@ use tracing::{Level, Span};
 use crate::{
     Bulkhead, CircuitBreaker, RateLimiter, Retry, ThreadPoolBulkhead, TimeLimiter,
     event::{Event, EventKind, Name, PolicyKind, State, Subscription},
-    policy::{Cx, Operation, Policy, handle_methods},
+    policy::{CallFuture, Cx, Operation, Policy, handle_methods},
     registry::{Change, Instance, Registry, RegistryEvent, Resilience},
 };
 
@@ -347,19 +348,18 @@ impl AttemptSpan {
 handle_methods!(AttemptSpan);
 
 impl<Op: Operation> Policy<Op> for AttemptSpan {
-    type Future = InSpan<Op>;
+    type Future = InSpan<Self, Op::Future>;
 
-    fn run(self, op: Op, cx: Cx) -> InSpan<Op> {
-        (&self).run(op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        InSpan { policy: self, call: Some(op.start()), span: None }
     }
 }
 
 impl<Op: Operation> Policy<Op> for &AttemptSpan {
-    type Future = InSpan<Op>;
+    type Future = InSpan<Self, Op::Future>;
 
-    fn run(self, op: Op, cx: Cx) -> InSpan<Op> {
-        let span = tracing::info_span!(target: "resile", "attempt", name = self.name.as_str(), attempt = cx.attempt());
-        InSpan { state: Step::Unstarted { op: Some(op), cx }, span }
+    fn run(self, op: Op) -> Self::Future {
+        InSpan { policy: self, call: Some(op.start()), span: None }
     }
 }
 
@@ -369,50 +369,49 @@ pin_project! {
     /// # Cancel safety
     /// That of the call.
     #[must_use = "futures do nothing unless polled"]
-    pub struct InSpan<Op: Operation> {
+    pub struct InSpan<P, Fut> {
+        policy: P,
         #[pin]
-        state: Step<Op>,
-        span: Span,
+        call: Option<Fut>,
+        // Made at the first poll, which tells the attempt.
+        span: Option<Span>,
     }
 
-    impl<Op: Operation> PinnedDrop for InSpan<Op> {
+    impl<P, Fut> PinnedDrop for InSpan<P, Fut> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _entered = this.span.enter();
-            this.state.set(Step::Done);
+            let _entered = this.span.as_ref().map(Span::enter);
+            this.call.set(None);
         }
     }
 }
 
-pin_project! {
-    #[project = StepProjection]
-    enum Step<Op: Operation> {
-        Unstarted { op: Option<Op>, cx: Cx },
-        Running { #[pin] future: Op::Future },
-        Done,
-    }
-}
-
-impl<Op: Operation> Future for InSpan<Op> {
-    type Output = Result<Op::Ok, Op::Err>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+impl<P: Borrow<AttemptSpan>, Fut: CallFuture> CallFuture for InSpan<P, Fut> {
+    fn poll_with(self: Pin<&mut Self>, cx: Cx, task: &mut Context<'_>) -> Poll<Fut::Output> {
         let mut this = self.project();
-        let _entered = this.span.enter();
-        if let StepProjection::Unstarted { op, cx } = this.state.as_mut().project() {
-            let future = op.take().expect("polled after a panic").start(*cx);
-            this.state.set(Step::Running { future });
-        }
-        let StepProjection::Running { future } = this.state.as_mut().project() else { panic!("polled after its end") };
-        let result = future.poll(task);
+        let name = (*this.policy).borrow().name.as_str();
+        let span = this
+            .span
+            .get_or_insert_with(|| tracing::info_span!(target: "resile", "attempt", name, attempt = cx.attempt()));
+        let _entered = span.enter();
+        let call = this.call.as_mut().as_pin_mut().expect("polled after its end");
+        let result = call.poll_with(cx, task);
         if result.is_ready() {
-            this.state.set(Step::Done);
+            this.call.set(None);
         }
         result
     }
 }
 
-impl<Op: Operation> fmt::Debug for InSpan<Op> {
+impl<P: Borrow<AttemptSpan>, Fut: CallFuture> Future for InSpan<P, Fut> {
+    type Output = Fut::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Fut::Output> {
+        self.poll_with(Cx::new(), task)
+    }
+}
+
+impl<P, Fut> fmt::Debug for InSpan<P, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InSpan").field("span", &self.span).finish_non_exhaustive()
     }

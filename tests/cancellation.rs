@@ -545,6 +545,82 @@ fn a_refused_call_holds_nothing_of_the_policies_outside() {
 }
 
 #[test]
+fn a_refused_call_is_gone_though_its_future_is_kept() {
+    let bench = Bench::new();
+    let (_, breaker, limiter, _, bulkhead) = bench.guard.policies();
+    breaker.transition_to_forced_open().unwrap();
+    limiter.change_timeout_duration(Duration::ZERO);
+    limiter.drain();
+    bulkhead.change_max_wait_duration(Duration::ZERO);
+    let _place = bulkhead.try_acquire().unwrap();
+    macro_rules! refused {
+        ($policy:expr) => {
+            let mut call = Box::pin($policy.call(bench.hanging()));
+            assert!(matches!(poll_once(call.as_mut()), Poll::Ready(Err(Error::Rejected(_)))));
+            assert_eq!(bench.held().captured, 0);
+        };
+    }
+    refused!(breaker);
+    refused!(limiter);
+    refused!(bulkhead);
+}
+
+/// Tells, when it is dropped, how many calls are in the bulkhead.
+struct Witness<'a>(&'a resile::Bulkhead, &'a Counter);
+
+impl Drop for Witness<'_> {
+    fn drop(&mut self) {
+        for _ in 0..self.0.metrics().concurrent_calls {
+            self.1.up();
+        }
+    }
+}
+
+#[test]
+fn a_call_is_gone_before_its_place_is_given_back_however_it_ends() {
+    let bench = Bench::new();
+    let (bulkhead, seen) = (bench.bulkhead(), Counter::default());
+    let call = |panics: bool| {
+        let seen = &seen;
+        move || {
+            let witness = Witness(bulkhead, seen);
+            poll_fn(move |_| {
+                let _witness = &witness;
+                assert!(!panics, "in the future");
+                Poll::Ready(Ok::<_, Error<io::Error>>(42))
+            })
+        }
+    };
+    let mut ended = Box::pin(bench.guard.call_flat(call(false)));
+    assert!(matches!(poll_once(ended.as_mut()), Poll::Ready(Ok(42))));
+    assert_eq!(seen.get(), 1);
+
+    bench.half_open();
+    let mut panicked = Box::pin(bench.guard.call_flat(call(true)));
+    catch_unwind(AssertUnwindSafe(|| poll_once(panicked.as_mut()))).unwrap_err();
+    assert_eq!(seen.get(), 2);
+
+    bench.half_open();
+    let mut dropped = Box::pin(bench.guard.call_flat(|| async {
+        let _witness = Witness(bulkhead, &seen);
+        pending::<Result<u32, Error<io::Error>>>().await
+    }));
+    assert!(poll_once(dropped.as_mut()).is_pending());
+    drop(dropped);
+    assert_eq!(seen.get(), 3);
+
+    bench.half_open();
+    let mut answered = Box::pin(bench.guard.layer(service_fn(|panics| call(panics)())).call(false));
+    assert!(matches!(poll_once(answered.as_mut()), Poll::Ready(Ok(42))));
+    assert_eq!(seen.get(), 4);
+
+    bench.half_open();
+    let mut panicked = Box::pin(bench.guard.layer(service_fn(|panics| call(panics)())).call(true));
+    catch_unwind(AssertUnwindSafe(|| poll_once(panicked.as_mut()))).unwrap_err();
+    assert_eq!((seen.get(), bench.held().places), (5, 0));
+}
+
+#[test]
 fn a_timed_out_call_is_dropped_and_everything_given_back_before_its_caller_knows() {
     let bench = Bench::new();
     let (_, breaker, limiter, time_limiter, bulkhead) = bench.guard.policies().clone();

@@ -6,15 +6,18 @@ mod support;
 
 use std::{
     cell::RefCell,
-    future::{pending, ready},
+    future::{Future, pending, ready},
     io,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use resile::{
-    Bulkhead, CircuitBreaker, Clock, Cx, Error, Fallback, ManualClock, Operation, Pipeline, Policy, RateLimiter,
-    Rejected, Retry, TimeLimiter, bulkhead, circuit_breaker, event::State, fallback, rate_limiter, retry, time_limiter,
+    Bulkhead, CallFuture, CircuitBreaker, Clock, Cx, Error, Fallback, ManualClock, Operation, Pipeline, Policy,
+    RateLimiter, Rejected, Retry, TimeLimiter, bulkhead, circuit_breaker, event::State, fallback, rate_limiter, retry,
+    time_limiter,
 };
 use support::{Counter, Five, LIMIT, MS, SECOND, Yield, drive, five, limits, taken};
 use tower::{Layer, Service, service_fn};
@@ -26,17 +29,17 @@ struct Mark(u32, Rc<RefCell<Vec<u32>>>);
 impl<Op: Operation> Policy<Op> for Mark {
     type Future = Op::Future;
 
-    fn run(self, op: Op, cx: Cx) -> Op::Future {
-        (&self).run(op, cx)
+    fn run(self, op: Op) -> Op::Future {
+        (&self).run(op)
     }
 }
 
 impl<Op: Operation> Policy<Op> for &Mark {
     type Future = Op::Future;
 
-    fn run(self, op: Op, cx: Cx) -> Op::Future {
+    fn run(self, op: Op) -> Op::Future {
         self.1.borrow_mut().push(self.0);
-        op.start(cx)
+        op.start()
     }
 }
 
@@ -61,6 +64,12 @@ fn empty_limiter(clock: &ManualClock) -> RateLimiter {
     let limiter = support::rate_limiter(limits().timeout_duration(std::time::Duration::ZERO).clock(clock));
     limiter.drain();
     limiter
+}
+
+/// A limiter of one permit every second, waited for.
+fn limiter_with_a_wait(clock: &ManualClock) -> RateLimiter {
+    let config = rate_limiter::Config::default().limit_for_period(1).limit_refresh_period(SECOND);
+    support::rate_limiter(config.timeout_duration(SECOND).clock(clock))
 }
 
 fn counted(breaker: &CircuitBreaker) -> [u32; 2] {
@@ -358,11 +367,30 @@ fn the_whole_stack_retries_until_the_call_succeeds() {
 struct Slow(ManualClock);
 
 impl<Op: Operation> Policy<Op> for &Slow {
-    type Future = Op::Future;
+    type Future = SlowCall<Op::Future>;
 
-    fn run(self, op: Op, cx: Cx) -> Op::Future {
-        self.0.advance(SECOND);
-        op.start(cx)
+    fn run(self, op: Op) -> Self::Future {
+        SlowCall { clock: self.0.clone(), call: Box::pin(op.start()) }
+    }
+}
+
+struct SlowCall<Fut> {
+    clock: ManualClock,
+    call: Pin<Box<Fut>>,
+}
+
+impl<Fut: CallFuture> CallFuture for SlowCall<Fut> {
+    fn poll_with(mut self: Pin<&mut Self>, cx: Cx, task: &mut Context<'_>) -> Poll<Fut::Output> {
+        self.clock.advance(SECOND);
+        self.call.as_mut().poll_with(cx, task)
+    }
+}
+
+impl<Fut: CallFuture> Future for SlowCall<Fut> {
+    type Output = Fut::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Fut::Output> {
+        self.poll_with(Cx::new(), task)
     }
 }
 
@@ -396,6 +424,27 @@ fn a_reading_is_not_used_any_more_after_an_attempt() {
     };
     assert_eq!(drive(&clock, guard.call_with(call)), Err(Error::Inner("down")));
     assert_eq!(readings.take(), [Some(0), Some(1_000_000_000), Some(2_000_000_000)]);
+}
+
+#[test]
+fn an_attempt_that_has_waited_for_its_place_is_told_which_it_is() {
+    let clock = Clock::manual();
+    let config = bulkhead::Config::default().max_concurrent_calls(1).max_wait_duration(SECOND).clock(&clock);
+    let bulkhead = support::bulkhead(config);
+    let guard = Pipeline::new((retry(&clock), limiter_with_a_wait(&clock), bulkhead.clone()));
+    let told = RefCell::new(Vec::new());
+    let call = |cx: Cx| {
+        told.borrow_mut().push((cx.attempt(), cx.time_on(&clock.clock())));
+        ready(Err::<(), _>("down"))
+    };
+    let place = bulkhead.try_acquire().unwrap();
+    let mut call = std::pin::pin!(guard.call_with(call));
+    assert!(support::poll_once(call.as_mut()).is_pending());
+    clock.advance(SECOND / 2);
+    drop(place);
+    assert_eq!(drive(&clock, call), Err(Error::Inner("down")));
+    assert_eq!(told.borrow()[0], (1, None), "it has waited for its place");
+    assert_eq!(told.borrow()[1..], [(2, None), (3, None)], "they have waited for a permit");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     clock::{Instant, Sleep},
-    error::Rejected,
-    policy::{Cx, Operation},
+    error::{Rejectable, Rejected},
+    policy::{CallFuture, Cx},
 };
 
 pin_project! {
@@ -26,101 +26,126 @@ pin_project! {
     /// # Cancel safety
     /// Dropping it while it waits takes it out of the queue; dropping it later drops the call, then gives its place back.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Call<B: Borrow<Bulkhead>, Op: Operation> {
-        bulkhead: B,
+    pub struct Call<B: Borrow<Bulkhead>, Fut> {
+        // Declared, and so dropped, before the place that it is in. `None` once it is rejected.
         #[pin]
-        state: State<Op>,
-    }
-
-    impl<B: Borrow<Bulkhead>, Op: Operation> PinnedDrop for Call<B, Op> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            let bulkhead = (*this.bulkhead).borrow();
-            match this.state.as_mut().project() {
-                StateProjection::Entering { admission, .. } => admission.cancel(bulkhead),
-                StateProjection::Running { .. } => {
-                    let _permit = Permit::new(bulkhead);
-                    this.state.set(State::Done);
-                }
-                StateProjection::Done => {}
-            }
-        }
+        inner: Option<Fut>,
+        place: Place<B>,
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<Op: Operation> {
-        Entering { op: Option<Op>, cx: Cx, admission: Admission },
-        Running { #[pin] future: Op::Future },
-        Done,
-    }
-}
-
-impl<B: Borrow<Bulkhead>, Op: Operation> Call<B, Op> {
+impl<B: Borrow<Bulkhead>, Fut> Call<B, Fut> {
     #[inline]
-    pub(super) fn new(bulkhead: B, op: Op, cx: Cx) -> Self {
-        let admission = Admission::default();
-        Self { bulkhead, state: State::Entering { op: Some(op), cx, admission } }
+    pub(super) fn new(bulkhead: B, inner: Fut) -> Self {
+        Self { inner: Some(inner), place: Place { bulkhead, phase: Phase::Entering, admission: Admission::default() } }
     }
 }
 
-impl<B: Borrow<Bulkhead>, Op: Operation> Future for Call<B, Op> {
-    type Output = Result<Op::Ok, Op::Err>;
+impl<B, Fut, T, E> CallFuture for Call<B, Fut>
+where
+    B: Borrow<Bulkhead>,
+    Fut: CallFuture<Output = Result<T, E>>,
+    E: Rejectable,
+{
+    #[inline]
+    fn poll_with(self: Pin<&mut Self>, mut cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Place { bulkhead, phase, admission } = this.place;
+        let bulkhead = (*bulkhead).borrow();
+        match phase {
+            Phase::Entering => {
+                if !admission.enters_at_once(bulkhead) {
+                    if let Err(waited) = ready!(admission.poll_wait(bulkhead, cx, task)) {
+                        *phase = Phase::Done;
+                        this.inner.set(None);
+                        return Poll::Ready(Err(bulkhead.reject(waited).into()));
+                    }
+                    cx = cx.after_a_wait();
+                }
+                *phase = Phase::Inside;
+            }
+            Phase::Inside => {}
+            Phase::Done => panic!("polled after its end"),
+        }
+        let inner = this.inner.as_pin_mut().expect("a call that was not rejected");
+        let on_unwind = OnUnwind { bulkhead, phase };
+        let polled = inner.poll_with(cx, task);
+        mem::forget(on_unwind);
+        if polled.is_ready() {
+            *phase = Phase::Done;
+            Permit::new(bulkhead).finish();
+        }
+        polled
+    }
+}
+
+impl<B, Fut, T, E> Future for Call<B, Fut>
+where
+    B: Borrow<Bulkhead>,
+    Fut: CallFuture<Output = Result<T, E>>,
+    E: Rejectable,
+{
+    type Output = Result<T, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let bulkhead = (*this.bulkhead).borrow();
-        if let StateProjection::Entering { op, cx, admission } = this.state.as_mut().project() {
-            match admission.poll(bulkhead, cx, task) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(waited)) => {
-                    this.state.set(State::Done);
-                    return Poll::Ready(Err(bulkhead.reject(waited).into()));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-            let (op, cx) = (op.take().expect("polled after its end"), *cx);
-            let ending = Ending { bulkhead, state: this.state.as_mut() };
-            let future = op.start(cx);
-            mem::forget(ending);
-            this.state.set(State::Running { future });
-        }
-        let mut ending = Ending { bulkhead, state: this.state };
-        let StateProjection::Running { future } = ending.state.as_mut().project() else {
-            mem::forget(ending);
-            panic!("polled after its end");
-        };
-        match future.poll(task) {
-            Poll::Ready(result) => {
-                drop(ending);
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                mem::forget(ending);
-                Poll::Pending
-            }
-        }
+        self.poll_with(Cx::new(), task)
     }
 }
 
-/// Ends an admitted call, also where it unwinds: first its future goes, then its place is given back.
-struct Ending<'a, 'b, Op: Operation> {
-    bulkhead: &'a Bulkhead,
-    state: Pin<&'b mut State<Op>>,
+/// What a call holds in its bulkhead. A call that ends, ends it; what is dropped before was cancelled.
+struct Place<B: Borrow<Bulkhead>> {
+    bulkhead: B,
+    phase: Phase,
+    admission: Admission,
 }
 
-impl<Op: Operation> Drop for Ending<'_, '_, Op> {
+enum Phase {
+    Entering,
+    Inside,
+    Done,
+}
+
+impl<B: Borrow<Bulkhead>> Drop for Place<B> {
     #[inline]
     fn drop(&mut self) {
-        let permit = Permit::new(self.bulkhead);
-        self.state.set(State::Done);
-        permit.finish();
+        match self.phase {
+            Phase::Entering => self.admission.cancel(self.bulkhead.borrow()),
+            Phase::Inside => cancel(self.bulkhead.borrow()),
+            Phase::Done => {}
+        }
     }
 }
 
-impl<B: Borrow<Bulkhead>, Op: Operation> fmt::Debug for Call<B, Op> {
+/// Ends an admitted call that unwinds.
+struct OnUnwind<'a> {
+    bulkhead: &'a Bulkhead,
+    phase: &'a mut Phase,
+}
+
+impl Drop for OnUnwind<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.phase = Phase::Done;
+        unwind(self.bulkhead);
+    }
+}
+
+// These two are out of line, so that there is little in the way of a call that ends well.
+
+#[cold]
+#[inline(never)]
+fn unwind(bulkhead: &Bulkhead) {
+    Permit::new(bulkhead).finish();
+}
+
+#[cold]
+#[inline(never)]
+fn cancel(bulkhead: &Bulkhead) {
+    bulkhead.inner.shared.leave();
+}
+
+impl<B: Borrow<Bulkhead>, Fut> fmt::Debug for Call<B, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }
@@ -149,7 +174,7 @@ impl<'a> Future for Acquire<'a> {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let bulkhead = self.bulkhead;
-        let admitted = self.admission.poll(bulkhead, &mut Cx::new(), task);
+        let admitted = self.admission.poll(bulkhead, task);
         admitted.map(|admitted| match admitted {
             Ok(()) => Ok(Permit::new(bulkhead)),
             Err(waited) => Err(bulkhead.reject(waited)),
@@ -185,7 +210,7 @@ impl Future for AcquireOwned {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let admitted = this.admission.poll(&this.bulkhead, &mut Cx::new(), task);
+        let admitted = this.admission.poll(&this.bulkhead, task);
         admitted.map(|admitted| match admitted {
             Ok(()) => Ok(OwnedPermit::new(this.bulkhead.clone())),
             Err(waited) => Err(this.bulkhead.reject(waited)),
@@ -213,17 +238,27 @@ struct Waiting {
 }
 
 impl Admission {
-    /// Ready when the call is in, or is rejected after waiting that long.
+    /// Whether the call is in without waiting.
     #[inline]
-    fn poll(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
-        if self.waiting.is_none() && bulkhead.inner.shared.try_enter() {
+    fn enters_at_once(&self, bulkhead: &Bulkhead) -> bool {
+        let entered = self.waiting.is_none() && bulkhead.inner.shared.try_enter();
+        if entered {
             bulkhead.permitted();
-            return Poll::Ready(Ok(()));
         }
-        self.poll_wait(bulkhead, cx, task)
+        entered
     }
 
-    fn poll_wait(&mut self, bulkhead: &Bulkhead, cx: &mut Cx, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
+    fn poll(&mut self, bulkhead: &Bulkhead, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
+        if self.enters_at_once(bulkhead) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_wait(bulkhead, Cx::new(), task)
+    }
+
+    /// Ready when the call is in, or is rejected after waiting that long.
+    #[cold]
+    #[inline(never)]
+    fn poll_wait(&mut self, bulkhead: &Bulkhead, mut cx: Cx, task: &mut Context<'_>) -> Poll<Result<(), Duration>> {
         let (shared, clock) = (&bulkhead.inner.shared, &bulkhead.inner.clock);
         let waiting = match &mut self.waiting {
             None => {
@@ -245,7 +280,6 @@ impl Admission {
             Some(waiting) if shared.is_admitted(waiting.ticket, task.waker()) => {
                 bulkhead.permitted_since(waiting.since);
                 self.waiting = None;
-                *cx = cx.after_a_wait();
                 return Poll::Ready(Ok(()));
             }
             Some(waiting) => waiting,
@@ -259,13 +293,20 @@ impl Admission {
             let waited = clock.now().saturating_duration_since(since);
             return Poll::Ready(Err(waited));
         }
-        *cx = cx.after_a_wait();
         bulkhead.permitted_since(since);
         Poll::Ready(Ok(()))
     }
 
-    /// A waiter that has been admitted without knowing it passes the place on.
+    #[inline]
     fn cancel(&mut self, bulkhead: &Bulkhead) {
+        if self.waiting.is_some() {
+            self.cancel_wait(bulkhead);
+        }
+    }
+
+    /// A waiter that has been admitted without knowing it passes the place on.
+    #[cold]
+    fn cancel_wait(&mut self, bulkhead: &Bulkhead) {
         let Some(waiting) = self.waiting.take() else { return };
         if let Some(meter) = bulkhead.inner.meter.get() {
             meter.cancelled.add();

@@ -38,7 +38,7 @@ use crate::{
     error::{BulkheadFull, InvalidConfig, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     meter::{AdmissionMeter, Slot, meter_methods},
-    policy::{Cx, Operation, Policy, event_methods, handle_methods},
+    policy::{Operation, Policy, event_methods, handle_methods},
 };
 
 /// Limits how many calls run at once. Cheap to clone; a clone is the same bulkhead.
@@ -217,7 +217,6 @@ impl Bulkhead {
         self.permitted();
     }
 
-    #[inline]
     fn reject(&self, waited: Duration) -> Rejected {
         let counts = self.inner.shared.counts();
         if let Some(meter) = self.inner.meter.get() {
@@ -230,7 +229,15 @@ impl Bulkhead {
 
     #[inline]
     fn publish(&self, kind: EventKind) {
-        self.source().publish(|| self.inner.clock.now(), || kind);
+        if self.source().listening() {
+            self.tell(kind);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, kind: EventKind) {
+        self.source().publish_at(self.inner.clock.now(), kind);
     }
 
     fn source(&self) -> &Source {
@@ -243,20 +250,20 @@ meter_methods!(Bulkhead, AdmissionMeter, meter);
 handle_methods!(Bulkhead);
 
 impl<Op: Operation> Policy<Op> for Bulkhead {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
 impl<Op: Operation> Policy<Op> for &Bulkhead {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 

@@ -12,23 +12,16 @@ use super::{CircuitBreaker, Classified, state::Ticket};
 use crate::{
     error::Rejectable,
     outcome::{Outcome, Verdict},
-    policy::{Cx, Operation},
+    policy::{CallFuture, Cx},
 };
 
 /// A breaker, and what a result means to it.
-pub trait Judge<T, E> {
-    /// The breaker.
-    fn breaker(&self) -> &CircuitBreaker;
+pub trait Judge<T, E>: AsRef<CircuitBreaker> {
     /// What the result means.
     fn verdict(&self, result: &Result<T, E>) -> Verdict;
 }
 
 impl<T, E: Rejectable> Judge<T, E> for CircuitBreaker {
-    #[inline]
-    fn breaker(&self) -> &CircuitBreaker {
-        self
-    }
-
     #[inline]
     fn verdict(&self, result: &Result<T, E>) -> Verdict {
         Outcome::of(result).into()
@@ -41,22 +34,12 @@ where
     V: Into<Verdict>,
 {
     #[inline]
-    fn breaker(&self) -> &CircuitBreaker {
-        &self.breaker
-    }
-
-    #[inline]
     fn verdict(&self, result: &Result<T, E>) -> Verdict {
         (self.judge)(result).into()
     }
 }
 
 impl<T, E, J: Judge<T, E>> Judge<T, E> for &J {
-    #[inline]
-    fn breaker(&self) -> &CircuitBreaker {
-        (**self).breaker()
-    }
-
     #[inline]
     fn verdict(&self, result: &Result<T, E>) -> Verdict {
         (**self).verdict(result)
@@ -70,63 +53,41 @@ pin_project! {
     /// Dropping it drops the call and gives its place back; the call is not counted. Before the first poll it holds
     /// nothing.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Call<J, Op>
-    where
-        Op: Operation,
-        J: Judge<Op::Ok, Op::Err>,
-    {
-        judge: J,
-        ticket: Ticket,
-        held: bool,
+    pub struct Call<J: AsRef<CircuitBreaker>, Fut> {
+        // Declared, and so dropped, before the place that it has. `None` once it is rejected.
         #[pin]
-        state: State<Op>,
+        inner: Option<Fut>,
+        place: Place<J>,
     }
+}
 
-    impl<J, Op> PinnedDrop for Call<J, Op>
-    where
-        Op: Operation,
-        J: Judge<Op::Ok, Op::Err>,
-    {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if *this.held {
-                // The call ends first, then its place is given back, also where the call panics as it goes.
-                let _given_back = OnDrop { breaker: this.judge.breaker(), ticket: this.ticket };
-                this.state.set(State::Done);
-            }
+/// What a call holds in its breaker: a place, given back where the call is dropped, also where it panics as it goes.
+struct Place<J: AsRef<CircuitBreaker>> {
+    judge: J,
+    ticket: Ticket,
+    phase: Phase,
+}
+
+#[derive(PartialEq)]
+enum Phase {
+    Unstarted,
+    Held,
+    Done,
+}
+
+impl<J: AsRef<CircuitBreaker>> Drop for Place<J> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.phase == Phase::Held {
+            cancel(self.judge.as_ref(), &self.ticket);
         }
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<Op: Operation> {
-        Unstarted { op: Option<Op>, cx: Cx },
-        Running { #[pin] future: Op::Future },
-        Done,
-    }
-}
-
-impl<J, Op> Call<J, Op>
-where
-    Op: Operation,
-    J: Judge<Op::Ok, Op::Err>,
-{
+impl<J: AsRef<CircuitBreaker>, Fut> Call<J, Fut> {
     #[inline]
-    pub(super) fn new(judge: J, op: Op, cx: Cx) -> Self {
-        Self { judge, ticket: Ticket::default(), held: false, state: State::Unstarted { op: Some(op), cx } }
-    }
-}
-
-/// Gives a place back.
-struct OnDrop<'a> {
-    breaker: &'a CircuitBreaker,
-    ticket: &'a Ticket,
-}
-
-impl Drop for OnDrop<'_> {
-    fn drop(&mut self) {
-        self.breaker.cancel(self.ticket);
+    pub(super) fn new(judge: J, inner: Fut) -> Self {
+        Self { inner: Some(inner), place: Place { judge, ticket: Ticket::default(), phase: Phase::Unstarted } }
     }
 }
 
@@ -134,66 +95,83 @@ impl Drop for OnDrop<'_> {
 struct OnUnwind<'a> {
     breaker: &'a CircuitBreaker,
     ticket: &'a Ticket,
-    held: &'a mut bool,
+    phase: &'a mut Phase,
 }
 
 impl Drop for OnUnwind<'_> {
-    #[cold]
+    #[inline]
     fn drop(&mut self) {
-        *self.held = false;
-        self.breaker.finish(self.ticket, Outcome::Failure.into());
+        *self.phase = Phase::Done;
+        unwind(self.breaker, self.ticket);
     }
 }
 
-impl<J, Op> Future for Call<J, Op>
+// These two are out of line, so that there is little in the way of a call that ends well.
+
+#[cold]
+#[inline(never)]
+fn unwind(breaker: &CircuitBreaker, ticket: &Ticket) {
+    breaker.finish(ticket, Outcome::Failure.into());
+}
+
+#[cold]
+#[inline(never)]
+fn cancel(breaker: &CircuitBreaker, ticket: &Ticket) {
+    breaker.cancel(ticket);
+}
+
+impl<J, Fut, T, E> CallFuture for Call<J, Fut>
 where
-    Op: Operation,
-    J: Judge<Op::Ok, Op::Err>,
+    J: Judge<T, E>,
+    Fut: CallFuture<Output = Result<T, E>>,
+    E: Rejectable,
 {
-    type Output = Result<Op::Ok, Op::Err>;
+    #[inline]
+    fn poll_with(self: Pin<&mut Self>, mut cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Place { judge, ticket, phase } = this.place;
+        let breaker = judge.as_ref();
+        match phase {
+            Phase::Unstarted => {
+                if let Err(rejected) = breaker.admit(&mut cx, ticket) {
+                    *phase = Phase::Done;
+                    this.inner.set(None);
+                    return Poll::Ready(Err(rejected.into()));
+                }
+                *phase = Phase::Held;
+            }
+            Phase::Held => {}
+            Phase::Done => panic!("polled after its end"),
+        }
+        let inner = this.inner.as_pin_mut().expect("a call that was not rejected");
+        let on_unwind = OnUnwind { breaker, ticket, phase };
+        let Poll::Ready(result) = inner.poll_with(cx, task) else {
+            mem::forget(on_unwind);
+            return Poll::Pending;
+        };
+        let verdict = judge.verdict(&result);
+        mem::forget(on_unwind);
+        *phase = Phase::Done;
+        breaker.finish(ticket, verdict);
+        Poll::Ready(result)
+    }
+}
+
+impl<J, Fut, T, E> Future for Call<J, Fut>
+where
+    J: Judge<T, E>,
+    Fut: CallFuture<Output = Result<T, E>>,
+    E: Rejectable,
+{
+    type Output = Result<T, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let breaker = this.judge.breaker();
-        loop {
-            match this.state.as_mut().project() {
-                StateProjection::Unstarted { op, cx } => {
-                    let op = op.take().expect("polled after a panic");
-                    if let Err(rejected) = breaker.admit(cx, this.ticket) {
-                        this.state.set(State::Done);
-                        return Poll::Ready(Err(rejected.into()));
-                    }
-                    *this.held = true;
-                    let guard = OnUnwind { breaker, ticket: this.ticket, held: this.held };
-                    let future = op.start(*cx);
-                    mem::forget(guard);
-                    this.state.set(State::Running { future });
-                }
-                StateProjection::Running { future } => {
-                    let guard = OnUnwind { breaker, ticket: this.ticket, held: this.held };
-                    let Poll::Ready(result) = future.poll(task) else {
-                        mem::forget(guard);
-                        return Poll::Pending;
-                    };
-                    let verdict = this.judge.verdict(&result);
-                    mem::forget(guard);
-                    *this.held = false;
-                    breaker.finish(this.ticket, verdict);
-                    this.state.set(State::Done);
-                    return Poll::Ready(result);
-                }
-                StateProjection::Done => panic!("polled after its end"),
-            }
-        }
+        self.poll_with(Cx::new(), task)
     }
 }
 
-impl<J, Op> fmt::Debug for Call<J, Op>
-where
-    Op: Operation,
-    J: Judge<Op::Ok, Op::Err>,
-{
+impl<J: AsRef<CircuitBreaker>, Fut> fmt::Debug for Call<J, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }

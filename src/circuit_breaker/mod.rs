@@ -594,6 +594,12 @@ event_methods!(CircuitBreaker);
 meter_methods!(CircuitBreaker, BreakerMeter, meter);
 handle_methods!(CircuitBreaker);
 
+impl AsRef<Self> for CircuitBreaker {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// A [`CircuitBreaker`] with results judged by a function. It shares the breaker's state.
 #[derive(Clone)]
 pub struct Classified<F> {
@@ -616,21 +622,27 @@ impl<F> fmt::Debug for Classified<F> {
 
 handle_methods!(Classified<F>);
 
+impl<F> AsRef<CircuitBreaker> for Classified<F> {
+    fn as_ref(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+}
+
 impl<Op: Operation> Policy<Op> for CircuitBreaker {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
 impl<Op: Operation> Policy<Op> for &CircuitBreaker {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
@@ -640,11 +652,11 @@ where
     F: Fn(&Result<Op::Ok, Op::Err>) -> V,
     V: Into<Verdict>,
 {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
@@ -654,10 +666,10 @@ where
     F: Fn(&Result<Op::Ok, Op::Err>) -> V,
     V: Into<Verdict>,
 {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }

@@ -28,7 +28,7 @@ use std::{
 pub use self::future::Call;
 use crate::{
     error::{Rejectable, Rejected},
-    policy::{Cx, Operation, Policy, handle_methods},
+    policy::{Operation, Policy, handle_methods},
 };
 
 /// Answers in place of a call that failed or was refused. It is told the whole error, and answers with a value or with
@@ -180,11 +180,11 @@ where
     Op: Operation,
     H: Handler<Op::Ok, Op::Err>,
 {
-    type Future = Call<H, Op, H::Future>;
+    type Future = Call<H, Op::Future, H::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self.handler, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self.handler, op.start())
     }
 }
 
@@ -193,10 +193,10 @@ where
     Op: Operation,
     H: Handler<Op::Ok, Op::Err>,
 {
-    type Future = Call<Self, Op, H::Future>;
+    type Future = Call<Self, Op::Future, H::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }

@@ -22,7 +22,7 @@ macro_rules! handle_methods {
                 Fut: Future<Output = Result<T, E>>,
                 &'a Self: $crate::policy::Policy<$crate::policy::Plain<Call>>,
             {
-                $crate::policy::Policy::run(self, $crate::policy::Plain(call), $crate::policy::Cx::new())
+                $crate::policy::Policy::run(self, $crate::policy::Plain(call))
             }
 
             /// As `call`, for a closure that wants to know the attempt and the time: see [`Cx`](crate::Cx).
@@ -42,7 +42,7 @@ macro_rules! handle_methods {
                 Fut: Future<Output = Result<T, E>>,
                 &'a Self: $crate::policy::Policy<$crate::policy::PlainWith<Call>>,
             {
-                $crate::policy::Policy::run(self, $crate::policy::PlainWith(call), $crate::policy::Cx::new())
+                $crate::policy::Policy::run(self, $crate::policy::PlainWith(call))
             }
 
             /// As `call`, for a future whose error is itself [`Rejectable`](crate::Rejectable): nothing is wrapped, and a
@@ -64,7 +64,7 @@ macro_rules! handle_methods {
                 E: $crate::error::Rejectable,
                 &'a Self: $crate::policy::Policy<$crate::policy::Flat<Call>>,
             {
-                $crate::policy::Policy::run(self, $crate::policy::Flat(call), $crate::policy::Cx::new())
+                $crate::policy::Policy::run(self, $crate::policy::Flat(call))
             }
 
             /// As `call`, for a closure that blocks, on a thread of its own. Where the policy has to wait, the thread
@@ -81,8 +81,7 @@ macro_rules! handle_methods {
                 Call: FnOnce() -> Result<T, E>,
                 &'a Self: $crate::policy::Policy<$crate::policy::Blocking<Call>>,
             {
-                let call = $crate::policy::Blocking(call);
-                $crate::blocking::block_on($crate::policy::Policy::run(self, call, $crate::policy::Cx::blocking()))
+                $crate::blocking::run($crate::policy::Policy::run(self, $crate::policy::Blocking(call)))
             }
         }
 

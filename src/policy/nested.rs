@@ -9,7 +9,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Cx, Operation, Policy};
+use super::{CallFuture, Cx, Operation, Policy};
 
 /// A call with a policy around it, itself a call for the next policy outwards.
 #[derive(Debug, Clone)]
@@ -31,8 +31,8 @@ impl<P: Policy<Op>, Op: Operation> Operation for Around<P, Op> {
     type Future = P::Future;
 
     #[inline]
-    fn start(self, cx: Cx) -> P::Future {
-        self.policy.run(self.op, cx)
+    fn start(self) -> P::Future {
+        self.policy.run(self.op)
     }
 }
 
@@ -61,9 +61,9 @@ macro_rules! tuple_policy {
 
             #[inline]
             #[allow(non_snake_case)]
-            fn run(self, $op: Op, cx: Cx) -> Self::Future {
+            fn run(self, $op: Op) -> Self::Future {
                 let ($($all,)+) = self;
-                $policy.run($($call)+, cx)
+                $policy.run($($call)+)
             }
         }
     };
@@ -81,9 +81,9 @@ macro_rules! tuple_policy {
 
             #[inline]
             #[allow(non_snake_case)]
-            fn run(self, $op: Op, cx: Cx) -> Self::Future {
+            fn run(self, $op: Op) -> Self::Future {
                 let ($($all,)+) = self;
-                $policy.run($($call)+, cx)
+                $policy.run($($call)+)
             }
         }
     };
@@ -102,10 +102,10 @@ impl<Op: Operation, P: Policy<Op>> Policy<Op> for Option<P> {
     type Future = Switched<P::Future, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
+    fn run(self, op: Op) -> Self::Future {
         let switch = match self {
-            Some(policy) => Switch::On { future: policy.run(op, cx) },
-            None => Switch::Off { future: op.start(cx) },
+            Some(policy) => Switch::On { future: policy.run(op) },
+            None => Switch::Off { future: op.start() },
         };
         Switched { switch }
     }
@@ -118,8 +118,8 @@ where
     type Future = <Option<&'a P> as Policy<Op>>::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        self.as_ref().run(op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        self.as_ref().run(op)
     }
 }
 
@@ -139,15 +139,22 @@ pin_project! {
     }
 }
 
-impl<On: Future, Off: Future<Output = On::Output>> Future for Switched<On, Off> {
+impl<On: CallFuture, Off: CallFuture<Output = On::Output>> CallFuture for Switched<On, Off> {
+    #[inline]
+    fn poll_with(self: Pin<&mut Self>, cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().switch.project() {
+            SwitchProjection::On { future } => future.poll_with(cx, task),
+            SwitchProjection::Off { future } => future.poll_with(cx, task),
+        }
+    }
+}
+
+impl<On: CallFuture, Off: CallFuture<Output = On::Output>> Future for Switched<On, Off> {
     type Output = On::Output;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().switch.project() {
-            SwitchProjection::On { future } => future.poll(cx),
-            SwitchProjection::Off { future } => future.poll(cx),
-        }
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(Cx::new(), task)
     }
 }
 

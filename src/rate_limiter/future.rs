@@ -10,8 +10,8 @@ use pin_project_lite::pin_project;
 use super::{Limits, RateLimiter, state::Taken};
 use crate::{
     clock::{Instant, Sleep},
-    error::Rejected,
-    policy::{Cx, Operation},
+    error::{Rejectable, Rejected},
+    policy::{CallFuture, Cx},
 };
 
 pin_project! {
@@ -21,66 +21,69 @@ pin_project! {
     /// Dropping it while it waits gives its permits back where no later reservation depends on them. Once the call has
     /// started its permits are spent.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Call<L, Op: Operation> {
+    pub struct Call<L, Fut> {
         limits: L,
+        // `None` once it is refused.
         #[pin]
-        state: State<Op>,
+        inner: Option<Fut>,
+        waiting: Option<Waiting>,
+        phase: Phase,
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<Op: Operation> {
-        Unstarted { op: Option<Op>, cx: Cx },
-        Waiting { op: Option<Op>, cx: Cx, waiting: Waiting },
-        Running { #[pin] future: Op::Future },
-        Done,
-    }
+#[derive(PartialEq)]
+enum Phase {
+    Unstarted,
+    Reserved,
+    Done,
 }
 
-impl<L: Limits<Op>, Op: Operation> Call<L, Op> {
+impl<L, Fut> Call<L, Fut> {
     #[inline]
-    pub(super) fn new(limits: L, op: Op, cx: Cx) -> Self {
-        Self { limits, state: State::Unstarted { op: Some(op), cx } }
+    pub(super) fn new(limits: L, inner: Fut) -> Self {
+        Self { limits, inner: Some(inner), waiting: None, phase: Phase::Unstarted }
     }
 }
 
-impl<L: Limits<Op>, Op: Operation> Future for Call<L, Op> {
-    type Output = Result<Op::Ok, Op::Err>;
-
+impl<L, Fut, T, E> CallFuture for Call<L, Fut>
+where
+    L: Limits<T, E>,
+    Fut: CallFuture<Output = Result<T, E>>,
+    E: Rejectable,
+{
     #[inline]
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_with(self: Pin<&mut Self>, mut cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let limiter = this.limits.limiter();
-        if let StateProjection::Unstarted { op, cx } = this.state.as_mut().project() {
-            let op = op.take().expect("polled after a panic");
-            let permits = this.limits.permits();
-            let now = cx.read(limiter.clock());
-            let cx = *cx;
+        if *this.phase == Phase::Done {
+            panic!("polled after its end");
+        }
+        if *this.phase == Phase::Unstarted {
+            let (permits, now) = (this.limits.permits(), cx.read(limiter.clock()));
             match limiter.shared().reserve(now.as_nanos(), permits, limiter.shared().timeout()) {
                 Ok(taken) if taken.due <= now.as_nanos() => {
+                    *this.phase = Phase::Reserved;
                     limiter.admitted(|| now, permits);
-                    let future = op.start(cx);
-                    this.state.set(State::Running { future });
                 }
                 Ok(taken) => {
-                    let waiting = Waiting::new(limiter, permits, taken, now);
-                    this.state.set(State::Waiting { op: Some(op), cx, waiting });
+                    *this.phase = Phase::Reserved;
+                    *this.waiting = Some(Waiting::new(limiter, permits, taken, now));
                 }
                 Err(refusal) => {
-                    this.state.set(State::Done);
+                    *this.phase = Phase::Done;
+                    this.inner.set(None);
                     return Poll::Ready(Err(limiter.refused(now, permits, refusal).into()));
                 }
             }
         }
-        if let StateProjection::Waiting { op, cx, waiting } = this.state.as_mut().project() {
+        if let Some(waiting) = this.waiting {
             ready!(waiting.poll(task));
-            let future = op.take().expect("polled after a panic").start(cx.after_a_wait());
-            this.state.set(State::Running { future });
+            *this.waiting = None;
+            cx = cx.after_a_wait();
         }
-        let StateProjection::Running { future } = this.state.as_mut().project() else { panic!("polled after its end") };
-        let result = ready!(future.poll(task));
-        this.state.set(State::Done);
+        let inner = this.inner.as_pin_mut().expect("a call that was not refused");
+        let result = ready!(inner.poll_with(cx, task));
+        *this.phase = Phase::Done;
         if this.limits.drains(&result) {
             limiter.drain();
         }
@@ -88,7 +91,21 @@ impl<L: Limits<Op>, Op: Operation> Future for Call<L, Op> {
     }
 }
 
-impl<L, Op: Operation> fmt::Debug for Call<L, Op> {
+impl<L, Fut, T, E> Future for Call<L, Fut>
+where
+    L: Limits<T, E>,
+    Fut: CallFuture<Output = Result<T, E>>,
+    E: Rejectable,
+{
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(Cx::new(), task)
+    }
+}
+
+impl<L, Fut> fmt::Debug for Call<L, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }
@@ -168,6 +185,7 @@ impl Waiting {
         Self { limiter: limiter.clone(), permits, taken: Some(taken), since, sleep }
     }
 
+    #[cold]
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
         ready!(Pin::new(&mut self.sleep).poll(task));
         self.taken = None;
@@ -180,6 +198,8 @@ impl Waiting {
 
 /// The permits of a call that never started.
 impl Drop for Waiting {
+    #[cold]
+    #[inline(never)]
     fn drop(&mut self) {
         if let Some(taken) = self.taken.take() {
             let shared = self.limiter.shared();

@@ -51,7 +51,7 @@ use crate::{
     error::{InvalidConfig, RateLimited, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     meter::{AdmissionMeter, Slot, meter_methods},
-    policy::{Cx, Operation, Policy, event_methods, handle_methods},
+    policy::{Operation, Policy, event_methods, handle_methods},
 };
 
 /// Keeps calls below a rate. Cheap to clone; a clone is the same limiter.
@@ -356,7 +356,7 @@ impl<F> fmt::Debug for DrainOnResult<F> {
 handle_methods!(DrainOnResult<F>);
 
 /// A limiter, how many permits a call takes, and which results drain it.
-pub trait Limits<Op: Operation> {
+pub trait Limits<T, E> {
     /// The limiter.
     fn limiter(&self) -> &RateLimiter;
 
@@ -368,19 +368,19 @@ pub trait Limits<Op: Operation> {
 
     /// Whether this result takes away the permits that are left.
     #[inline]
-    fn drains(&self, _: &Result<Op::Ok, Op::Err>) -> bool {
+    fn drains(&self, _: &Result<T, E>) -> bool {
         false
     }
 }
 
-impl<Op: Operation> Limits<Op> for RateLimiter {
+impl<T, E> Limits<T, E> for RateLimiter {
     #[inline]
     fn limiter(&self) -> &RateLimiter {
         self
     }
 }
 
-impl<Op: Operation> Limits<Op> for Permits {
+impl<T, E> Limits<T, E> for Permits {
     #[inline]
     fn limiter(&self) -> &RateLimiter {
         &self.limiter
@@ -392,10 +392,9 @@ impl<Op: Operation> Limits<Op> for Permits {
     }
 }
 
-impl<Op, F> Limits<Op> for DrainOnResult<F>
+impl<T, E, F> Limits<T, E> for DrainOnResult<F>
 where
-    Op: Operation,
-    F: Fn(&Result<Op::Ok, Op::Err>) -> bool,
+    F: Fn(&Result<T, E>) -> bool,
 {
     #[inline]
     fn limiter(&self) -> &RateLimiter {
@@ -408,12 +407,12 @@ where
     }
 
     #[inline]
-    fn drains(&self, result: &Result<Op::Ok, Op::Err>) -> bool {
+    fn drains(&self, result: &Result<T, E>) -> bool {
         (self.drains)(result)
     }
 }
 
-impl<Op: Operation, L: Limits<Op>> Limits<Op> for &L {
+impl<T, E, L: Limits<T, E>> Limits<T, E> for &L {
     #[inline]
     fn limiter(&self) -> &RateLimiter {
         (**self).limiter()
@@ -425,7 +424,7 @@ impl<Op: Operation, L: Limits<Op>> Limits<Op> for &L {
     }
 
     #[inline]
-    fn drains(&self, result: &Result<Op::Ok, Op::Err>) -> bool {
+    fn drains(&self, result: &Result<T, E>) -> bool {
         (**self).drains(result)
     }
 }
@@ -435,13 +434,13 @@ macro_rules! policies {
         impl<Op $(, $drains)?> Policy<Op> for $policy
         where
             Op: Operation,
-            Self: Limits<Op>,
+            Self: Limits<Op::Ok, Op::Err>,
         {
-            type Future = Call<Self, Op>;
+            type Future = Call<Self, Op::Future>;
 
             #[inline]
-            fn run(self, op: Op, cx: Cx) -> Self::Future {
-                Call::new(self, op, cx)
+            fn run(self, op: Op) -> Self::Future {
+                Call::new(self, op.start())
             }
         }
     )+};

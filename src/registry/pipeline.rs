@@ -5,7 +5,7 @@ use crate::{
     circuit_breaker::{CircuitBreaker, Classified},
     error::Rejectable,
     outcome::Verdict,
-    policy::{Cx, Operation, Policy, handle_methods},
+    policy::{Operation, Policy, handle_methods},
     rate_limiter::RateLimiter,
     retry::{Decision, Retry, RetryIf},
     time_limiter::TimeLimiter,
@@ -123,8 +123,8 @@ impl<Op: Operation> Policy<Op> for NoRetry {
     type Future = Op::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Op::Future {
-        op.start(cx)
+    fn run(self, op: Op) -> Op::Future {
+        op.start()
     }
 }
 
@@ -132,8 +132,8 @@ impl<Op: Operation> Policy<Op> for &NoRetry {
     type Future = Op::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Op::Future {
-        op.start(cx)
+    fn run(self, op: Op) -> Op::Future {
+        op.start()
     }
 }
 
@@ -144,8 +144,8 @@ where
     type Future = <Policies<R, B> as Policy<Op>>::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        self.policies.run(op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        self.policies.run(op)
     }
 }
 
@@ -156,8 +156,8 @@ where
     type Future = <&'a Policies<R, B> as Policy<Op>>::Future;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        self.policies.run(op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        self.policies.run(op)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     clock::{Instant, Sleep, nanos},
     error::{Rejected, RetriesExhausted},
     event::EventKind,
-    policy::{Cx, Operation},
+    policy::{CallFuture, Cx, Operation},
 };
 
 pin_project! {
@@ -30,59 +30,52 @@ pin_project! {
     pub struct Call<R, Op: Operation> {
         retry: R,
         #[pin]
-        state: State<Op>,
+        state: State<Op::Future>,
         next: Option<Op>,
-        cx: Cx,
         run: Run,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<Op: Operation> {
-        Unstarted,
-        Running { #[pin] future: Op::Future },
+    enum State<Fut> {
+        Running { #[pin] attempt: Fut },
         Waiting { sleep: Sleep },
         Done,
     }
 }
 
-impl<R, Op: Operation> Call<R, Op> {
-    #[inline]
-    pub(super) fn new(retry: R, op: Op, cx: Cx) -> Self {
-        Self { retry, state: State::Unstarted, next: Some(op), cx, run: Run::default() }
-    }
-}
-
-impl<R, Op> Future for Call<R, Op>
+impl<R, Op> Call<R, Op>
 where
     R: Decides<Op::Ok, Op::Err>,
     Op: Operation + Clone,
 {
-    type Output = Result<Op::Ok, Op::Err>;
-
     #[inline]
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(super) fn new(retry: R, op: Op) -> Self {
+        let run = Run::new(&retry.retry().inner);
+        // The original is started and the clone is kept: a tower service that has been found ready is not so in its
+        // clones.
+        let next = run.may_fail.then(|| op.clone());
+        Self { retry, state: State::Running { attempt: op.start() }, next, run }
+    }
+}
+
+impl<R, Op> CallFuture for Call<R, Op>
+where
+    R: Decides<Op::Ok, Op::Err>,
+    Op: Operation + Clone,
+{
+    #[inline]
+    fn poll_with(self: Pin<&mut Self>, mut cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let inner = &*this.retry.retry().inner;
+        this.run.begin(inner, &mut cx);
         loop {
             match this.state.as_mut().project() {
-                StateProjection::Unstarted => {
-                    let op = this.next.take().expect("polled after a panic");
-                    let attempt = this.run.failed + 1;
-                    if attempt == 1 {
-                        this.run.begin(inner, this.cx);
-                    }
-                    // The original starts and the clone is kept: a tower service that has been found ready is not so
-                    // in its clones.
-                    *this.next = this.run.may_fail.then(|| op.clone());
-                    let future = op.start(this.cx.for_attempt(attempt));
-                    this.state.set(State::Running { future });
-                }
-                StateProjection::Running { future } => {
-                    let result = ready!(future.poll(task));
-                    this.state.set(State::Done);
+                StateProjection::Running { attempt } => {
+                    let result = ready!(attempt.poll_with(cx.for_attempt(this.run.failed + 1), task));
                     let asked = match this.retry.decide(&result) {
+                        // The attempt has given back what it held as it ended.
                         Decision::Stop => {
                             inner.stopped(result.is_ok(), this.run.failed);
                             *this.next = None;
@@ -91,6 +84,7 @@ where
                         Decision::Retry => None,
                         Decision::RetryAfter(wait) => Some(wait),
                     };
+                    this.state.set(State::Done);
                     let rules = inner.settings.of(this.run.settings);
                     let Some(wait) = this.run.wait_for_another(inner, &rules, asked) else {
                         let attempts = this.run.failed;
@@ -105,20 +99,35 @@ where
                         });
                     };
                     // The attempt took its time, so what was read before it no longer holds, waiting or not.
-                    *this.cx = this.cx.after_a_wait();
-                    this.state.set(if wait.is_zero() {
-                        State::Unstarted
-                    } else {
-                        State::Waiting { sleep: inner.clock.sleep(wait) }
-                    });
+                    cx = cx.after_a_wait();
+                    if !wait.is_zero() {
+                        this.state.set(State::Waiting { sleep: inner.clock.sleep(wait) });
+                        continue;
+                    }
                 }
                 StateProjection::Waiting { sleep } => {
                     ready!(Pin::new(sleep).poll(task));
-                    this.state.set(State::Unstarted);
+                    cx = cx.after_a_wait();
                 }
                 StateProjection::Done => panic!("polled after its end"),
             }
+            let op = this.next.take().expect("polled after a panic");
+            *this.next = this.run.may_fail.then(|| op.clone());
+            this.state.set(State::Running { attempt: op.start() });
         }
+    }
+}
+
+impl<R, Op> Future for Call<R, Op>
+where
+    R: Decides<Op::Ok, Op::Err>,
+    Op: Operation + Clone,
+{
+    type Output = Result<Op::Ok, Op::Err>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(Cx::new(), task)
     }
 }
 
@@ -142,10 +151,14 @@ struct Run {
 
 impl Run {
     #[inline]
+    fn new(inner: &Inner) -> Self {
+        let settings = inner.settings.started();
+        Self { may_fail: settings.is_repeated(), settings, ..Self::default() }
+    }
+
+    #[inline]
     fn begin(&mut self, inner: &Inner, cx: &mut Cx) {
-        self.settings = inner.settings.started();
-        self.may_fail = self.settings.is_repeated();
-        if self.settings.is_timed() {
+        if self.settings.is_timed() && self.started.is_none() {
             self.started = Some(cx.read(&inner.clock));
         }
     }

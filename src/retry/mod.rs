@@ -45,7 +45,7 @@ use crate::{
     error::{InvalidConfig, Rejectable, Rejected},
     event::{EventKind, Name, PolicyKind, Source},
     meter::{RetryMeter, Slot, meter_methods},
-    policy::{Cx, Operation, Policy, event_methods, handle_methods},
+    policy::{Operation, Policy, event_methods, handle_methods},
     tally::Tally,
 };
 
@@ -100,7 +100,7 @@ impl Retry {
         self.inner.settings.now().config.clone()
     }
 
-    /// Goes on with other settings for calls that start from now on. Those under way keep the ones they started with, or
+    /// Goes on with other settings for calls that are made from now on. Those made before keep the ones they had then, or
     /// the oldest of the last eight if there have been more changes since. The clock stays the retry's own, and counts
     /// stay.
     ///
@@ -264,8 +264,8 @@ impl<Op: Operation + Clone> Policy<Op> for Retry {
     type Future = Call<Self, Op>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op)
     }
 }
 
@@ -273,8 +273,8 @@ impl<Op: Operation + Clone> Policy<Op> for &Retry {
     type Future = Call<Self, Op>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op)
     }
 }
 
@@ -285,8 +285,8 @@ where
     type Future = Call<Self, Op>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op)
     }
 }
 
@@ -297,8 +297,8 @@ where
     type Future = Call<Self, Op>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op)
     }
 }
 

@@ -1,8 +1,8 @@
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     panic::resume_unwind,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +18,7 @@ use crate::{
     clock::{Instant, Sleep},
     error::Rejected,
     event::EventKind,
-    policy::{Cx, Operation, Policy},
+    policy::{CallFuture, Cx, Operation, Policy},
 };
 
 /// A [`TimeLimiter`] that lets a call it gives up go on in a task of its own, and reports
@@ -57,8 +57,8 @@ where
 {
     type Future = DetachedCall<Op>;
 
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        DetachedCall { limiter: self.limiter, start: Some((op, cx)), work: None }
+    fn run(self, op: Op) -> Self::Future {
+        DetachedCall { limiter: self.limiter, op: Some(op), work: None }
     }
 }
 
@@ -69,8 +69,8 @@ where
 {
     type Future = <DetachedTimeLimiter as Policy<Op>>::Future;
 
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        self.clone().run(op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        self.clone().run(op)
     }
 }
 
@@ -81,7 +81,7 @@ where
 #[must_use = "futures do nothing unless polled"]
 pub struct DetachedCall<Op: Operation> {
     limiter: TimeLimiter,
-    start: Option<(Op, Cx)>,
+    op: Option<Op>,
     work: Option<Work<Op::Ok, Op::Err>>,
 }
 
@@ -133,17 +133,35 @@ where
 {
     type Output = Result<Op::Ok, Op::Err>;
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(Cx::new(), task)
+    }
+}
+
+impl<Op> CallFuture for DetachedCall<Op>
+where
+    Op: Operation + Send + 'static,
+    Op::Future: Send,
+    Op::Ok: Send + 'static,
+    Op::Err: Send + 'static,
+{
+    fn poll_with(mut self: Pin<&mut Self>, mut cx: Cx, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let clock = &this.limiter.inner.clock;
-        if let Some((op, mut cx)) = this.start.take() {
+        if let Some(op) = this.op.take() {
             let (started, timeout) = (cx.read(clock), this.limiter.timeout_duration());
             let one_is_gone = AtomicBool::new(false);
             let fate = Arc::new(Fate { limiter: this.limiter.clone(), started, one_is_gone });
             let ending = Ending(Arc::clone(&fate));
             let work = async move {
                 let _ending = ending;
-                op.start(cx).await
+                let mut call = pin!(op.start());
+                poll_fn(|task| {
+                    let told = cx;
+                    cx = cx.after_a_wait();
+                    call.as_mut().poll_with(told, task)
+                })
+                .await
             };
             let over = clock.sleep_until(started.saturating_add(timeout));
             this.work = Some(Work { task: Some(tokio::spawn(work)), timeout, over, fate });

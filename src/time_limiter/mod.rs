@@ -101,9 +101,13 @@ impl TimeLimiter {
         Ok(())
     }
 
-    #[inline]
     fn timeout_duration(&self) -> Duration {
-        Duration::from_nanos(self.inner.timeout.load(Ordering::Relaxed))
+        Duration::from_nanos(self.timeout_nanos())
+    }
+
+    #[inline]
+    fn timeout_nanos(&self) -> u64 {
+        self.inner.timeout.load(Ordering::Relaxed)
     }
 
     /// The same limiter with the time of each call given by a function, which is told the attempt. A time of zero gives the
@@ -184,8 +188,8 @@ handle_methods!(TimeoutWith<F>);
 pub trait Limits {
     /// The limiter.
     fn limiter(&self) -> &TimeLimiter;
-    /// How long the call gets.
-    fn timeout(&self, cx: Cx) -> Duration;
+    /// How long the call gets, in nanoseconds.
+    fn timeout(&self, cx: Cx) -> u64;
 }
 
 impl Limits for TimeLimiter {
@@ -195,8 +199,8 @@ impl Limits for TimeLimiter {
     }
 
     #[inline]
-    fn timeout(&self, _: Cx) -> Duration {
-        self.timeout_duration()
+    fn timeout(&self, _: Cx) -> u64 {
+        self.timeout_nanos()
     }
 }
 
@@ -205,8 +209,8 @@ impl<F: Fn(Cx) -> Duration> Limits for TimeoutWith<F> {
         &self.limiter
     }
 
-    fn timeout(&self, cx: Cx) -> Duration {
-        (self.timeout)(cx)
+    fn timeout(&self, cx: Cx) -> u64 {
+        nanos((self.timeout)(cx))
     }
 }
 
@@ -217,41 +221,41 @@ impl<L: Limits> Limits for &L {
     }
 
     #[inline]
-    fn timeout(&self, cx: Cx) -> Duration {
+    fn timeout(&self, cx: Cx) -> u64 {
         (**self).timeout(cx)
     }
 }
 
 impl<Op: Operation> Policy<Op> for TimeLimiter {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
 impl<Op: Operation> Policy<Op> for &TimeLimiter {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
     #[inline]
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
 impl<Op: Operation, F: Fn(Cx) -> Duration> Policy<Op> for TimeoutWith<F> {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
 
 impl<Op: Operation, F: Fn(Cx) -> Duration> Policy<Op> for &TimeoutWith<F> {
-    type Future = Call<Self, Op>;
+    type Future = Call<Self, Op::Future>;
 
-    fn run(self, op: Op, cx: Cx) -> Self::Future {
-        Call::new(self, op, cx)
+    fn run(self, op: Op) -> Self::Future {
+        Call::new(self, op.start())
     }
 }
