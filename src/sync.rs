@@ -38,13 +38,14 @@ pub(crate) use std::sync::OnceLock;
 #[derive(Debug)]
 pub(crate) struct OnceLock<T> {
     is_set: AtomicU64,
+    setting: loom::sync::Mutex<()>,
     value: std::sync::OnceLock<T>,
 }
 
 #[cfg(resile_loom)]
 impl<T> OnceLock<T> {
     pub(crate) fn new() -> Self {
-        Self { is_set: AtomicU64::new(0), value: std::sync::OnceLock::new() }
+        Self { is_set: AtomicU64::new(0), setting: loom::sync::Mutex::new(()), value: std::sync::OnceLock::new() }
     }
 
     pub(crate) fn get(&self) -> Option<&T> {
@@ -52,8 +53,10 @@ impl<T> OnceLock<T> {
     }
 
     pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+        let setting = self.setting.lock();
         let value = self.value.get_or_init(init);
         self.is_set.store(1, Ordering::Release);
+        drop(setting);
         value
     }
 }

@@ -10,21 +10,55 @@ use std::thread;
 
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 
-/// The number of this thread, from 1. No two threads ever have the same one.
+/// The number of this thread, from 1. No two threads that live at the same time have the same one; a thread that ends leaves
+/// its number, and with it whatever it owns, to one that starts later.
 #[cfg(not(resile_loom))]
 #[inline]
 pub(crate) fn thread_number() -> u64 {
-    use std::cell::Cell;
+    numbers::OWN.with(|own| if own.get() == 0 { numbers::take(own) } else { own.get() })
+}
+
+#[cfg(not(resile_loom))]
+mod numbers {
+    use std::{cell::Cell, collections::BTreeSet};
+
+    use parking_lot::Mutex;
+
+    struct Numbers {
+        taken: u64,
+        left: BTreeSet<u64>,
+    }
+
+    /// Its lock also makes what the earlier thread wrote known to the later one.
+    static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { taken: 0, left: BTreeSet::new() });
+
     thread_local! {
-        static NUMBER: Cell<u64> = const { Cell::new(0) };
+        pub(super) static OWN: Cell<u64> = const { Cell::new(0) };
+        static LEAVES: Leaves = const { Leaves };
     }
+
+    /// Leaves the number when the thread ends.
+    struct Leaves;
+
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            // What the thread's other values count as they go, they count by another number.
+            NUMBERS.lock().left.insert(OWN.replace(0));
+        }
+    }
+
     #[cold]
-    fn first(number: &Cell<u64>) -> u64 {
-        static THREADS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        number.set(THREADS.fetch_add(1, Ordering::Relaxed) + 1);
-        number.get()
+    pub(super) fn take(own: &Cell<u64>) -> u64 {
+        // A thread that has left its number already takes one that was nobody's, and keeps it.
+        let starting = LEAVES.try_with(|_| ()).is_ok();
+        let mut numbers = NUMBERS.lock();
+        let left = if starting { numbers.left.pop_first() } else { None };
+        own.set(left.unwrap_or_else(|| {
+            numbers.taken += 1;
+            numbers.taken
+        }));
+        own.get()
     }
-    NUMBER.with(|number| if number.get() == 0 { first(number) } else { number.get() })
 }
 
 /// The models say which thread they mean.
@@ -114,15 +148,15 @@ impl Part {
         self.own.store(self.own.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Whether another thread was adding at the same time.
+    /// Whether another thread was adding at the same time, the owner included.
     fn add_shared(&self) -> bool {
-        let mut met = false;
+        let (own, mut met) = (self.own.load(Ordering::Relaxed), false);
         let mut count = self.shared.load(Ordering::Relaxed);
         while let Err(now) = self.shared.compare_exchange_weak(count, count + 1, Ordering::Relaxed, Ordering::Relaxed) {
             met |= now != count;
             count = now;
         }
-        met
+        met || self.own.load(Ordering::Relaxed) != own
     }
 
     fn total(&self) -> u64 {
@@ -132,6 +166,8 @@ impl Part {
 
 #[cfg(all(test, not(resile_loom)))]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -147,11 +183,43 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_its_number_and_shares_it_with_none() {
-        let own = thread_number();
-        let others: Vec<_> = (0..4).map(|_| thread::spawn(thread_number).join().expect("a number")).collect();
+        let (own, all_live) = (thread_number(), std::sync::Barrier::new(4));
+        let others: Vec<_> = thread::scope(|scope| {
+            let number = || {
+                let number = thread_number();
+                all_live.wait();
+                assert_eq!(thread_number(), number);
+                number
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(number)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a number")).collect()
+        });
         assert_eq!(thread_number(), own);
-        assert!(!others.contains(&own));
-        assert!(others.windows(2).all(|pair| pair[0] != pair[1]));
+        let numbers: HashSet<_> = others.into_iter().chain([own]).collect();
+        assert_eq!(numbers.len(), 5);
+    }
+
+    #[test]
+    fn a_thread_that_counts_as_it_ends_has_a_number_of_its_own() {
+        struct Counts(std::sync::mpsc::Sender<(u64, u64)>, u64);
+        impl Drop for Counts {
+            fn drop(&mut self) {
+                let _ = self.0.send((self.1, thread_number()));
+            }
+        }
+        thread_local! {
+            static COUNTS: std::cell::RefCell<Option<Counts>> = const { std::cell::RefCell::new(None) };
+        }
+        let (sender, numbers) = std::sync::mpsc::channel();
+        let counts = move || {
+            // Made before the number, and so dropped after it is left.
+            COUNTS.with(|counts| *counts.borrow_mut() = Some(Counts(sender, 0)));
+            let number = thread_number();
+            COUNTS.with(|counts| counts.borrow_mut().as_mut().expect("just made").1 = number);
+        };
+        thread::spawn(counts).join().expect("a thread that ends");
+        let (before, after) = numbers.recv().expect("both numbers");
+        assert!(before != 0 && after != 0 && after != thread_number());
     }
 }
 
@@ -161,41 +229,39 @@ mod models {
 
     use super::*;
 
+    /// Adds as each of the threads at once, so many times each.
+    fn add_as(tally: &Arc<Tally>, threads: &'static [u64], times: u64) {
+        let others: Vec<_> = threads[1..]
+            .iter()
+            .map(|number| {
+                let tally = Arc::clone(tally);
+                thread::spawn(move || (0..times).for_each(|_| tally.add_as(*number)))
+            })
+            .collect();
+        (0..times).for_each(|_| tally.add_as(threads[0]));
+        others.into_iter().for_each(|other| other.join().unwrap());
+    }
+
     #[test]
     fn nothing_added_is_lost_or_doubled() {
         loom::model(|| {
             let tally = Arc::new(Tally::default());
-            let others: Vec<_> = [2, 3]
-                .map(|number| {
-                    let tally = Arc::clone(&tally);
-                    thread::spawn(move || tally.add_as(number))
-                })
-                .into();
-            tally.add_as(1);
-            others.into_iter().for_each(|other| other.join().unwrap());
-            assert_eq!(tally.total(), 3);
+            add_as(&tally, &[1, 2], 1);
+            assert_eq!(tally.total(), 2);
         });
     }
 
     #[test]
     fn an_owner_goes_on_while_others_spread_the_count() {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(|| {
-            let tally = Arc::new(Tally::default());
-            tally.add_as(1);
-            let others: Vec<_> = [2, 3]
-                .map(|number| {
-                    let tally = Arc::clone(&tally);
-                    thread::spawn(move || {
-                        tally.add_as(number);
-                        tally.add_as(number);
-                    })
-                })
-                .into();
-            tally.add_as(1);
-            others.into_iter().for_each(|other| other.join().unwrap());
-            assert_eq!(tally.total(), 6);
-        });
+        for (threads, times) in [(&[1, 2][..], 2), (&[1, 2, 3], 1)] {
+            let mut builder = loom::model::Builder::new();
+            builder.preemption_bound = Some(2);
+            builder.check(move || {
+                let tally = Arc::new(Tally::default());
+                tally.add_as(1);
+                add_as(&tally, threads, times);
+                assert_eq!(tally.total(), 1 + threads.len() as u64 * times);
+            });
+        }
     }
 }

@@ -217,6 +217,9 @@ impl Bulkhead {
         self.permitted();
     }
 
+    /// Inlined, as all that make a rejection are: it is written where it stays. Copying at once what was just written in
+    /// smaller pieces would stall the processor for as long as the rest takes.
+    #[inline(always)]
     fn reject(&self, waited: Duration) -> Rejected {
         let counts = self.inner.shared.counts();
         if let Some(meter) = self.inner.meter.get() {

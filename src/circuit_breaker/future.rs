@@ -133,10 +133,10 @@ where
         let breaker = judge.as_ref();
         match phase {
             Phase::Unstarted => {
-                if let Err(rejected) = breaker.admit(&mut cx, ticket) {
+                if let Err(refusal) = breaker.admit(&mut cx, ticket) {
                     *phase = Phase::Done;
                     this.inner.set(None);
-                    return Poll::Ready(Err(rejected.into()));
+                    return Poll::Ready(Err(breaker.rejected(refusal).into()));
                 }
                 *phase = Phase::Held;
             }

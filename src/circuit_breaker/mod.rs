@@ -461,45 +461,44 @@ impl CircuitBreaker {
 
     /// Admits a call: one load while the circuit is closed. The ticket is filled in where it stays.
     #[inline(always)]
-    fn admit(&self, cx: &mut Cx, ticket: &mut Ticket) -> Result<(), Rejected> {
+    fn admit(&self, cx: &mut Cx, ticket: &mut Ticket) -> Result<(), Refusal> {
         let word = self.inner.shared.word();
-        if !word.admits() {
-            return self.admit_by_looking(cx, ticket);
+        if word.admits() {
+            ticket.generation = word.generation();
+            ticket.trial = 0;
+            ticket.started = if self.reads_start() { cx.read(&self.inner.clock) } else { Ticket::UNREAD };
+            return Ok(());
         }
-        ticket.generation = word.generation();
-        ticket.trial = 0;
-        ticket.started = if self.reads_start() { cx.read(&self.inner.clock) } else { Ticket::UNREAD };
-        Ok(())
+        let now = cx.read(&self.inner.clock);
+        match self.inner.shared.refuse(now) {
+            Some(refusal) => {
+                if refusal.state == State::Open && self.source().listening() {
+                    self.publish_refusal(now);
+                }
+                Err(refusal)
+            }
+            None => self.admit_by_looking(now, ticket),
+        }
     }
 
     #[cold]
-    fn admit_by_looking(&self, cx: &mut Cx, ticket: &mut Ticket) -> Result<(), Rejected> {
-        let now = cx.read(&self.inner.clock);
-        let refusal = match self.inner.shared.refuse(now) {
-            Some(refusal) => {
-                if refusal.state == State::Open {
-                    self.source().publish(|| now, || EventKind::NotPermitted);
-                }
-                refusal
-            }
-            None => {
-                let (admitted, notes) = self.look(now, |core| (core.acquire(self.reads_start()), core.take_notes()));
-                if admitted.is_err() {
-                    self.inner.shared.count_not_permitted();
-                }
-                self.publish(notes);
-                match admitted {
-                    Ok(admitted) => {
-                        *ticket = admitted;
-                        return Ok(());
-                    }
-                    Err(refusal) => refusal,
-                }
-            }
-        };
-        Err(self.rejected(refusal))
+    fn publish_refusal(&self, now: Instant) {
+        self.source().publish_at(now, EventKind::NotPermitted);
     }
 
+    #[cold]
+    fn admit_by_looking(&self, now: Instant, ticket: &mut Ticket) -> Result<(), Refusal> {
+        let (admitted, notes) = self.look(now, |core| (core.acquire(self.reads_start()), core.take_notes()));
+        if admitted.is_err() {
+            self.inner.shared.count_not_permitted();
+        }
+        self.publish(notes);
+        *ticket = admitted?;
+        Ok(())
+    }
+
+    /// Inlined, so that the rejection is written where it stays.
+    #[inline(always)]
     fn rejected(&self, refusal: Refusal) -> Rejected {
         let Refusal { state, rates, retry_after } = refusal;
         let open = CircuitOpen::new(self.source().name.clone(), state);

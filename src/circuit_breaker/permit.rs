@@ -27,7 +27,8 @@ pub struct PermitOf<B: Borrow<CircuitBreaker>> {
 impl<B: Borrow<CircuitBreaker>> PermitOf<B> {
     pub(super) fn acquire(breaker: B) -> Result<Self, Rejected> {
         let mut ticket = Ticket::default();
-        breaker.borrow().admit(&mut Cx::new(), &mut ticket)?;
+        let admitted = breaker.borrow().admit(&mut Cx::new(), &mut ticket);
+        admitted.map_err(|refusal| breaker.borrow().rejected(refusal))?;
         Ok(Self { breaker, ticket: Some(ticket), unwinding: thread::panicking() })
     }
 

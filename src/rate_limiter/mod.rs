@@ -256,7 +256,8 @@ impl RateLimiter {
         self.shared().reserve(now.as_nanos(), permits, longest).map_err(|refusal| self.refused(now, permits, refusal))
     }
 
-    #[cold]
+    /// Inlined, so that the rejection is written where it stays.
+    #[inline(always)]
     fn refused(&self, now: Instant, permits: u32, refusal: Refusal) -> Rejected {
         if let Some(meter) = self.inner.meter.get() {
             meter.reject(Duration::ZERO);
