@@ -505,8 +505,7 @@ impl CircuitBreaker {
         open.with_numbers(state, [rates.failure, rates.slow], rates.calls, retry_after).into()
     }
 
-    /// Counts a result: one compare-and-swap for a success that is not slow, as long as no more than the number of calls
-    /// can change by it.
+    /// Counts a result: by one store for a success that is not slow, as long as it can decide nothing.
     #[inline(always)]
     fn finish(&self, ticket: &Ticket, verdict: Verdict) {
         let measured = ticket.started != Ticket::UNREAD;

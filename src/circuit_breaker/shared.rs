@@ -1,7 +1,7 @@
 //! What the threads share: the whole state behind a short lock, and a few words that answer most calls without it.
 //!
 //! A *lane* says the state, the generation, and how many plain successes (neither failed nor slow) may still be counted in
-//! it without a look inside, because together they can change nothing but the number of calls. The thread that owns the
+//! it without a look inside, because together they can decide nothing: they only lower the rates. The thread that owns the
 //! lane counts with a plain store: nobody else writes its *run*. Other threads take a single compare-and-swap of the
 //! lane's *word*, which fails if the generation has changed. Whoever needs more takes the lock, marks every lane as held,
 //! which turns the others to the lock too, and first counts the successes so far.
@@ -13,7 +13,7 @@
 //! There is one lane until two threads meet in it, and from then on a few, each on a cache line of its own: most of many
 //! breakers never need them.
 
-use std::{iter, ptr, sync::Arc, time::Duration};
+use std::{hint, iter, ptr, sync::Arc, time::Duration};
 
 use super::{
     config::Config,
@@ -36,6 +36,8 @@ impl Word {
     const HELD: u64 = 1 << Self::LEFT_BITS;
     const GENERATION_SHIFT: u32 = Self::LEFT_BITS + 1;
     const STATE_SHIFT: u32 = 61;
+    /// Of a lane that is not in use: held, in no state, so that whoever comes looks inside.
+    const UNPUBLISHED: u64 = 7 << Self::STATE_SHIFT | Self::HELD;
 
     fn new(state: State, generation: u64, left: u32) -> Self {
         let state = match state {
@@ -61,10 +63,11 @@ impl Word {
         }
     }
 
-    /// Whether calls are admitted without a look inside.
+    /// Whether calls are admitted without a look inside. Somebody else's look holds nobody up: the state is what it was until
+    /// that ends.
     #[inline]
     pub(super) fn admits(self) -> bool {
-        self.0 >> Self::STATE_SHIFT <= 2 && !self.is_held()
+        self.0 >> Self::STATE_SHIFT <= 2
     }
 
     #[inline]
@@ -116,6 +119,9 @@ pub(super) enum Counted {
     LookInside,
 }
 
+/// How long a success waits for somebody else's look.
+const SPINS: u32 = if cfg!(resile_loom) { 0 } else { 100 };
+
 /// Where plain successes are counted.
 #[derive(Debug)]
 struct Lane {
@@ -130,12 +136,26 @@ struct Lane {
 impl Lane {
     /// Held until a state is published in it.
     fn held() -> Self {
-        let word = AtomicU64::new(Word::HELD);
+        let word = AtomicU64::new(Word::UNPUBLISHED);
         Self { word, owner: AtomicU64::new(0), run: AtomicU64::new(0), limit: AtomicU64::new(0) }
     }
 
     fn belongs_to(&self, thread: u64) -> bool {
         self.owner.load(Ordering::Relaxed) == thread
+    }
+
+    /// The word, once nobody is looking inside, as far as that is worth waiting for: a look is a few instructions, and to
+    /// join the queue for the lock would make another wait as long.
+    fn word_in_rest(&self) -> Word {
+        let mut word = Word(self.word.load(Ordering::Acquire));
+        for _ in 0..SPINS {
+            if !word.is_held() {
+                break;
+            }
+            hint::spin_loop();
+            word = Word(self.word.load(Ordering::Acquire));
+        }
+        word
     }
 
     fn run(&self) -> Run {
@@ -145,7 +165,7 @@ impl Lane {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The only lane, and held for ever once there are others.
+    /// The only lane, and out of use once there are others.
     first: Lane,
     lanes: OnceLock<Box<[Line<Lane>]>>,
     /// The last moment at which plain successes may be counted so.
@@ -185,10 +205,10 @@ struct Share {
 }
 
 impl Share {
-    /// As many as there are, where there is no end to them; of a short run most goes to the thread that is here already,
-    /// and nothing to where nobody counts.
+    /// As many as there are, where there is no end to them; a short run is divided between those who count, and the thread
+    /// that is here already.
     fn give(&mut self, run: u32, parts: u32, here: bool) -> u32 {
-        let part = run / (2 * parts);
+        let part = run / parts;
         self.calls = match () {
             () if run == u32::MAX => Word::MAX_LEFT,
             () if here => run - part * (parts - 1),
@@ -289,7 +309,7 @@ impl Shared {
     fn count_plain_by_word(&self, thread: u64, generation: u64, now: Instant) -> Counted {
         loop {
             let lane = self.lane(thread);
-            let (word, run) = (Word(lane.word.load(Ordering::Acquire)), lane.run());
+            let (word, run) = (lane.word_in_rest(), lane.run());
             if word.generation() != generation & GENERATION_MASK || word.is_held() {
                 return Counted::LookInside;
             }
@@ -474,6 +494,8 @@ impl Drop for Held<'_> {
         let spread = shared.lanes.get().is_some();
         for (lane, given) in shared.every_lane(first, others) {
             if spread && ptr::eq(lane, &shared.first) {
+                lane.word.store(Word::UNPUBLISHED, Ordering::Release);
+                given.by_word.calls = 0;
                 continue;
             }
             let (is_here, is_own) = (ptr::eq(lane, here), lane.belongs_to(thread));

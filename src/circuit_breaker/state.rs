@@ -620,8 +620,8 @@ impl Core {
         }
     }
 
-    /// How many plain successes may be counted without looking in here, and until when: as many as could change no more
-    /// than the number of calls in the window.
+    /// How many plain successes may be counted without looking in here, and until when: as many as can decide nothing,
+    /// since they only lower the rates.
     pub(super) fn plain_run(&mut self) -> (u32, Instant) {
         let none = (0, Instant::default());
         if !matches!(self.state, State::Closed | State::MetricsOnly) || self.has_notes() {

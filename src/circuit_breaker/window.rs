@@ -70,10 +70,10 @@ impl Window {
         }
     }
 
-    /// How many plain successes would change nothing but the number of calls, and until when.
+    /// How many plain successes can only lower the rates, and until when.
     pub(super) fn plain_run(&self) -> (u32, Instant) {
         match self {
-            Self::Count(window) => (window.plain_run(), Instant::NEVER),
+            Self::Count(_) => (u32::MAX, Instant::NEVER),
             Self::Time(window) => (u32::MAX, window.end_of_head()),
         }
     }
@@ -149,25 +149,32 @@ impl CountWindow {
         self.next = 0;
     }
 
-    /// The calls before the next marked one would be evicted. Looks at two words at most and so may say too few.
-    fn plain_run(&self) -> u32 {
-        if self.totals.is_plain() {
-            return u32::MAX;
-        }
-        let word = (self.next / 64) as usize;
-        let marked = |word: usize| self.marks[word].failed | self.marks[word].slow;
-        let rest = marked(word) >> (self.next % 64);
-        if rest != 0 {
-            return rest.trailing_zeros();
-        }
-        let run = (64 - self.next % 64).min(self.size - self.next);
-        let following = (self.next + run) % self.size;
-        run + marked((following / 64) as usize).trailing_zeros().min(self.size - following)
-    }
-
+    /// Evicts what so many calls push out, a word of marks at a time.
     fn record_plain(&mut self, calls: u32) {
+        if !self.totals.is_plain() {
+            let end = self.next + calls.min(self.size);
+            self.unmark(self.next, end.min(self.size));
+            self.unmark(0, end.saturating_sub(self.size));
+        }
         self.totals.calls = self.totals.calls.saturating_add(calls).min(self.size);
         self.next = ((u64::from(self.next) + u64::from(calls)) % u64::from(self.size)) as u32;
+    }
+
+    /// Makes plain successes of the calls from `start` up to `end`.
+    fn unmark(&mut self, start: u32, end: u32) {
+        let mut from = start;
+        while from < end {
+            let word = from / 64;
+            let to = end.min((word + 1) * 64);
+            let bits = u64::MAX >> (64 - (to - from)) << (from % 64);
+            let Marks { failed, slow } = &mut self.marks[word as usize];
+            let count = |marks: u64| (marks & bits).count_ones();
+            let (failures, slow_calls, slow_failed) = (count(*failed), count(*slow), count(*failed & *slow));
+            self.totals.subtract(Totals { calls: 0, failed: failures, slow: slow_calls, slow_failed });
+            *failed &= !bits;
+            *slow &= !bits;
+            from = to;
+        }
     }
 }
 
