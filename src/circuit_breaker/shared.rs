@@ -4,7 +4,7 @@
 //! it without a look inside, because together they can decide nothing: they only lower the rates. The thread that owns the
 //! lane counts with a plain store: nobody else writes its *run*. Other threads take a single compare-and-swap of the
 //! lane's *word*, which fails if the generation has changed. Whoever needs more takes the lock, marks every lane as held,
-//! which turns the others to the lock too, and first counts the successes so far.
+//! at which the results of others wait a moment and then turn to the lock too, and first counts the successes so far.
 //!
 //! So every result is counted once, and all have one order. A run says its generation, so a late success is never counted
 //! for a later one. What an owner is storing in the very moment of a look is counted by the next: it then comes after
