@@ -98,6 +98,7 @@ struct Shared {
     open: AtomicUsize,
     most_open: AtomicUsize,
     accepted: AtomicU64,
+    arrived: AtomicU64,
     rejected: Mutex<BTreeMap<u16, u64>>,
     taken: Mutex<Taken>,
 }
@@ -134,6 +135,7 @@ impl MailServer {
             open: AtomicUsize::default(),
             most_open: AtomicUsize::default(),
             accepted: AtomicU64::default(),
+            arrived: AtomicU64::default(),
             rejected: Mutex::default(),
             taken: Mutex::default(),
         });
@@ -190,6 +192,12 @@ impl MailServer {
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.0.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many mails have come to their final dot, whatever it has said or will say to that.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.0.shared.arrived.load(Ordering::SeqCst)
     }
 
     /// How often it has said each code of 400 and above.

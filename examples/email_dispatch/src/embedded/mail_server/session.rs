@@ -1,6 +1,10 @@
 //! The server's side of one connection.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use base64::Engine;
 use bytes::Bytes;
@@ -218,6 +222,7 @@ impl Session<'_> {
             }
             _ => self.message().await?,
         };
+        self.shared.arrived.fetch_add(1, Ordering::SeqCst);
         let fault = self.fault();
         if matches!(fault, MailFault::DropUnstored | MailFault::DropStored | MailFault::HangAfterFinalDot) {
             self.shared.count_unanswered(&message);
