@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use crate::{
     clock::{Instant, nanos},
     outcome::Outcome,
-    tally::{Line, thread_number},
+    tally::{Line, Tally, thread_number},
 };
 
 /// The place for an instance's meter.
@@ -104,7 +104,7 @@ pub(crate) struct RetryMeter {
 /// What a bulkhead and a rate limiter count.
 #[derive(Default)]
 pub(crate) struct AdmissionMeter {
-    pub(crate) permitted: Tally<1>,
+    pub(crate) permitted: Tally,
     pub(crate) rejected: Counter,
     /// Calls dropped while they waited.
     pub(crate) cancelled: Counter,
@@ -130,8 +130,8 @@ impl AdmissionMeter {
 /// What a time limiter counts.
 #[derive(Default)]
 pub(crate) struct TimeMeter {
-    /// Successful and failed calls.
-    pub(crate) in_time: Tally<2>,
+    pub(crate) successful: Tally,
+    pub(crate) failed: Tally,
     pub(crate) timed_out: Counter,
     pub(crate) detached: Counter,
 }
@@ -151,42 +151,13 @@ impl Counter {
     }
 }
 
-/// How many places a count has that every call changes.
+/// How many places a sum of durations has that every call changes.
 pub(crate) const CELLS: usize = 4;
 
 /// The one of so many cells that this thread counts in, which few others do.
 #[inline]
 fn own_cell(cells: usize) -> usize {
     thread_number() as usize % cells
-}
-
-/// Counts that every call changes: each thread in a cache line of its own.
-#[derive(Debug)]
-pub(crate) struct Tally<const KINDS: usize> {
-    cells: [Line<[AtomicU64; KINDS]>; CELLS],
-}
-
-/// Lines of counts, all zero.
-fn zero<const N: usize, const LINES: usize>() -> [Line<[AtomicU64; N]>; LINES] {
-    [const { Line([const { AtomicU64::new(0) }; N]) }; LINES]
-}
-
-impl<const KINDS: usize> Default for Tally<KINDS> {
-    fn default() -> Self {
-        Self { cells: zero() }
-    }
-}
-
-impl<const KINDS: usize> Tally<KINDS> {
-    #[inline]
-    pub(crate) fn add(&self, kind: usize) {
-        self.cells[own_cell(CELLS)].0[kind].fetch_add(1, Relaxed);
-    }
-
-    #[cfg(feature = "metrics")]
-    pub(crate) fn total(&self, kind: usize) -> u64 {
-        self.cells.iter().map(|cell| cell.0[kind].load(Relaxed)).sum()
-    }
 }
 
 /// The upper bounds of the classes in nanoseconds, each inclusive; a last class has none.
@@ -216,7 +187,8 @@ pub(crate) struct Durations<const N: usize> {
 
 impl<const N: usize> Default for Durations<N> {
     fn default() -> Self {
-        Self { cells: zero(), longest: AtomicU64::new(0) }
+        let cells = [const { Line([const { AtomicU64::new(0) }; CLASSES + 1]) }; N];
+        Self { cells, longest: AtomicU64::new(0) }
     }
 }
 
@@ -282,16 +254,5 @@ mod tests {
         assert_eq!(classes, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(sum, 60_007_000_000);
         assert_eq!((durations.take_longest(), durations.take_longest()), (30_001_000_000, 0));
-    }
-
-    #[test]
-    fn what_threads_count_apart_is_counted_together() {
-        let tally = Tally::<2>::default();
-        std::thread::scope(|scope| {
-            for _ in 0..5 {
-                scope.spawn(|| tally.add(1));
-            }
-        });
-        assert_eq!((tally.total(0), tally.total(1)), (0, 5));
     }
 }

@@ -6,7 +6,8 @@
 //! count is spread over lines of memory, each with an owner of its own. A total read while threads add may miss what is
 //! being added just then; at rest it is exact.
 
-use std::thread;
+#[cfg(not(resile_loom))]
+use std::{sync::LazyLock, thread};
 
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 
@@ -68,36 +69,33 @@ pub(crate) fn thread_number() -> u64 {
 }
 
 /// How many lines what every call changes is spread over where threads meet: a power of two.
+#[cfg(not(resile_loom))]
 pub(crate) fn lanes() -> usize {
-    if cfg!(resile_loom) {
-        return 2;
-    }
-    thread::available_parallelism().map_or(4, usize::from).next_power_of_two().clamp(4, 16)
+    static LANES: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(4, usize::from).next_power_of_two().clamp(4, 16));
+    *LANES
+}
+
+#[cfg(resile_loom)]
+pub(crate) fn lanes() -> usize {
+    2
 }
 
 /// A line of memory of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Line<T>(pub(crate) T);
 
 /// A count.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    first: Part,
-    parts: OnceLock<Box<[Line<Part>]>>,
-}
-
-#[derive(Debug)]
-struct Part {
-    /// The thread that alone writes `own`; 0 while there is none.
-    owner: AtomicU64,
-    own: AtomicU64,
-    shared: AtomicU64,
+    first: Owned,
+    others: OnceLock<Box<[Line<Owned>]>>,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { first: Part::new(), parts: OnceLock::new() }
+        Self { first: Owned::new(), others: OnceLock::new() }
     }
 }
 
@@ -109,47 +107,66 @@ impl Tally {
 
     #[inline]
     fn add_as(&self, thread: u64) {
-        let part = match self.parts.get() {
+        let owned = match self.others.get() {
             None => &self.first,
-            Some(parts) => &parts[thread as usize & (parts.len() - 1)].0,
+            Some(others) => &others[thread as usize & (others.len() - 1)].0,
         };
-        if part.owner.load(Ordering::Relaxed) == thread {
-            part.add_own();
+        if owned.owner.load(Ordering::Relaxed) == thread {
+            owned.part.add_own();
         } else {
-            self.add_to(part, thread);
+            self.add_to(owned, thread);
         }
     }
 
     #[inline(never)]
-    fn add_to(&self, part: &Part, thread: u64) {
-        let nobody = part.owner.load(Ordering::Relaxed) == 0;
-        if nobody && part.owner.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            return part.add_own();
-        }
-        let met = part.add_shared();
-        if met && self.parts.get().is_none() {
-            self.parts.get_or_init(|| (0..lanes()).map(|_| Line(Part::new())).collect());
+    fn add_to(&self, owned: &Owned, thread: u64) {
+        let nobody = owned.owner.load(Ordering::Relaxed) == 0;
+        if nobody && owned.owner.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            owned.part.add_own();
+        } else if owned.part.add_shared() {
+            self.others.get_or_init(|| (0..lanes()).map(|_| Line(Owned::new())).collect());
         }
     }
 
     pub(crate) fn total(&self) -> u64 {
-        let more = self.parts.get().into_iter().flatten().map(|part| part.0.total());
-        self.first.total() + more.sum::<u64>()
+        let others = self.others.get().into_iter().flatten().map(|owned| owned.0.part.total());
+        self.first.part.total() + others.sum::<u64>()
     }
 }
 
-impl Part {
+/// A part of a count, and the thread that owns it; 0 while there is none.
+#[derive(Debug)]
+struct Owned {
+    owner: AtomicU64,
+    part: Part,
+}
+
+impl Owned {
     fn new() -> Self {
-        Self { owner: AtomicU64::new(0), own: AtomicU64::new(0), shared: AtomicU64::new(0) }
+        Self { owner: AtomicU64::new(0), part: Part::new() }
+    }
+}
+
+/// What the owner has added, which it alone writes, and what the others have.
+#[derive(Debug)]
+pub(crate) struct Part {
+    own: AtomicU64,
+    shared: AtomicU64,
+}
+
+impl Part {
+    pub(crate) fn new() -> Self {
+        Self { own: AtomicU64::new(0), shared: AtomicU64::new(0) }
     }
 
+    /// For the owner.
     #[inline]
-    fn add_own(&self) {
+    pub(crate) fn add_own(&self) {
         self.own.store(self.own.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Whether another thread was adding at the same time, the owner included.
-    fn add_shared(&self) -> bool {
+    /// For any other thread. Whether another was adding at the same time, the owner included.
+    pub(crate) fn add_shared(&self) -> bool {
         let (own, mut met) = (self.own.load(Ordering::Relaxed), false);
         let mut count = self.shared.load(Ordering::Relaxed);
         while let Err(now) = self.shared.compare_exchange_weak(count, count + 1, Ordering::Relaxed, Ordering::Relaxed) {
@@ -159,7 +176,7 @@ impl Part {
         met || self.own.load(Ordering::Relaxed) != own
     }
 
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.own.load(Ordering::Relaxed) + self.shared.load(Ordering::Relaxed)
     }
 }

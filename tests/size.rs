@@ -1,6 +1,6 @@
 //! How much memory an instance takes, with everything it points to, and how much a call under way.
 //!
-//! The figures are those without features on a 64-bit machine; a tenth more is allowed, and what a feature adds.
+//! The bounds are those without features on a 64-bit machine, and what a feature adds.
 
 use std::future::ready;
 
@@ -21,16 +21,12 @@ fn bytes<T>(make: impl Fn(&'static str) -> T) -> u64 {
 
 /// What more an instance takes where its clock may be tokio's.
 fn with_tokio_clock() -> u64 {
-    if cfg!(feature = "test-util") { 8 } else { 0 }
+    if cfg!(feature = "test-util") { 16 } else { 0 }
 }
 
 /// What more an instance takes where it can be metered.
 fn with_metrics(more: u64) -> u64 {
     if cfg!(feature = "metrics") { more } else { 0 }
-}
-
-fn is_at_most(what: &str, bytes: u64, figure: u64, more: u64) {
-    assert!(bytes <= figure + figure / 10 + more, "{what}: {bytes} bytes, where it was {figure}");
 }
 
 #[test]
@@ -41,16 +37,17 @@ fn an_instance_takes_little_memory() {
         let config = config().sliding_window_type(SlidingWindowType::TimeBased).sliding_window_size(60);
         CircuitBreaker::new(name, config).unwrap()
     };
-    for (what, bytes, figure) in [
-        ("circuit breaker over 100 calls", bytes(CircuitBreaker::with_defaults), 832),
-        ("circuit breaker over 1000 calls", bytes(thousand), 1056),
-        ("circuit breaker over 60 seconds", bytes(minute), 2240),
-        ("retry", bytes(Retry::with_defaults), 464),
-        ("rate limiter", bytes(RateLimiter::with_defaults), 288),
-        ("bulkhead", bytes(Bulkhead::with_defaults), 128),
-        ("time limiter", bytes(TimeLimiter::with_defaults), 64),
+    for (what, bytes, most) in [
+        ("circuit breaker over 100 calls", bytes(CircuitBreaker::with_defaults), 800),
+        ("circuit breaker over 1000 calls", bytes(thousand), 1024),
+        ("circuit breaker over 60 seconds", bytes(minute), 2208),
+        ("retry", bytes(Retry::with_defaults), 480),
+        ("rate limiter", bytes(RateLimiter::with_defaults), 304),
+        ("bulkhead", bytes(Bulkhead::with_defaults), 136),
+        ("time limiter", bytes(TimeLimiter::with_defaults), 72),
     ] {
-        is_at_most(what, bytes, figure, with_metrics(24) + with_tokio_clock());
+        let most = most + with_metrics(24) + with_tokio_clock();
+        assert!(bytes <= most, "{what}: {bytes} bytes, of {most} at most");
     }
 }
 
@@ -92,9 +89,10 @@ fn a_call_under_way_takes_little_more_than_the_bare_call() {
         ("all five", size_of_val(&five.call(call)) - bare, 406),
         ("all five around a small call", size_of_val(&five.call(small)) - bare_small, 406),
     ]);
-    for (what, bytes, figure) in rows {
-        // A word more than that where a compiler lays a future out otherwise.
-        is_at_most(what, bytes as u64, figure, 8);
+    for (what, bytes, most) in rows {
+        // A word for a compiler that lays them out otherwise, and a clock in each that may wait.
+        let most = most + 8 + if cfg!(feature = "test-util") { 24 } else { 0 };
+        assert!(bytes <= most, "{what}: {bytes} bytes, of {most} at most");
     }
 }
 
@@ -109,5 +107,5 @@ fn a_breaker_that_has_been_open_takes_no_more_than_before_but_for_its_history() 
     };
     let (before, after) = (bytes(CircuitBreaker::with_defaults), bytes(opened_and_closed));
     assert!(after <= before + with_metrics(192), "{after} bytes after {before}");
-    assert!(after < 1024 + with_metrics(64), "{after} bytes");
+    assert!(after < 1024, "{after} bytes");
 }

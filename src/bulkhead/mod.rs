@@ -204,7 +204,7 @@ impl Bulkhead {
     #[inline]
     fn permitted(&self) {
         if let Some(meter) = self.inner.meter.get() {
-            meter.permitted.add(0);
+            meter.permitted.add();
         }
         self.publish(EventKind::CallPermitted);
     }

@@ -49,6 +49,7 @@
 mod config;
 mod future;
 mod history;
+mod lane;
 mod permit;
 mod shared;
 mod state;

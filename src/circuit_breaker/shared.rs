@@ -8,105 +8,25 @@
 //!
 //! So every result is counted once, and all have one order. A run says its generation, so a late success is never counted
 //! for a later one. What an owner is storing in the very moment of a look is counted by the next: it then comes after
-//! that look in the order, and is looked at as any success is that might decide something.
+//! that look in the order, and is looked at as any success is that might decide something. Where that look has ended the
+//! generation, it was the last of it: it has been told as counted, so it is not late as well.
 //!
 //! There is one lane until two threads meet in it, and from then on a few, each on a cache line of its own: most of many
 //! breakers never need them.
 
-use std::{hint, iter, ptr, sync::Arc, time::Duration};
+use std::{iter, ptr, sync::Arc, time::Duration};
 
 use super::{
     config::Config,
+    lane::{Given, Lane, Run, Word, share},
     state::{Asked, Core, GENERATION_MASK, Rates, Refusal},
 };
 use crate::{
     clock::Instant,
     event::State,
     sync::{AtomicU64, Mutex, MutexGuard, OnceLock, Ordering},
-    tally::{Line, Tally, lanes, thread_number},
+    tally::{Line, lanes, thread_number},
 };
-
-/// State (3 bits), generation (36), held (1), plain successes left (24), from the top.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word(u64);
-
-impl Word {
-    const LEFT_BITS: u32 = 24;
-    const MAX_LEFT: u32 = (1 << Self::LEFT_BITS) - 1;
-    const HELD: u64 = 1 << Self::LEFT_BITS;
-    const GENERATION_SHIFT: u32 = Self::LEFT_BITS + 1;
-    const STATE_SHIFT: u32 = 61;
-    /// Of a lane that is not in use: held, in no state, so that whoever comes looks inside.
-    const UNPUBLISHED: u64 = 7 << Self::STATE_SHIFT | Self::HELD;
-
-    fn new(state: State, generation: u64, left: u32) -> Self {
-        let state = match state {
-            State::Closed => 0,
-            State::MetricsOnly => 1,
-            State::Disabled => 2,
-            State::Open => 3,
-            State::ForcedOpen => 4,
-            State::HalfOpen => 5,
-        };
-        let generation = (generation & GENERATION_MASK) << Self::GENERATION_SHIFT;
-        Self(state << Self::STATE_SHIFT | generation | u64::from(left.min(Self::MAX_LEFT)))
-    }
-
-    pub(super) fn state(self) -> State {
-        match self.0 >> Self::STATE_SHIFT {
-            0 => State::Closed,
-            1 => State::MetricsOnly,
-            2 => State::Disabled,
-            3 => State::Open,
-            4 => State::ForcedOpen,
-            _ => State::HalfOpen,
-        }
-    }
-
-    /// Whether calls are admitted without a look inside. Somebody else's look holds nobody up: the state is what it was until
-    /// that ends.
-    #[inline]
-    pub(super) fn admits(self) -> bool {
-        self.0 >> Self::STATE_SHIFT <= 2
-    }
-
-    #[inline]
-    pub(super) fn generation(self) -> u64 {
-        self.0 >> Self::GENERATION_SHIFT & GENERATION_MASK
-    }
-
-    /// Whether somebody is changing the state just now.
-    #[inline]
-    pub(super) fn is_held(self) -> bool {
-        self.0 & Self::HELD != 0
-    }
-
-    fn left(self) -> u32 {
-        self.0 as u32 & Self::MAX_LEFT
-    }
-}
-
-/// What a lane's owner has counted: the generation (36 bits), and how many since the owner last looked inside (28).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-struct Run(u64);
-
-impl Run {
-    const CALLS_BITS: u32 = 28;
-    const MOST_CALLS: u32 = (1 << Self::CALLS_BITS) - 1;
-
-    fn new(generation: u64, calls: u32) -> Self {
-        Self((generation & GENERATION_MASK) << Self::CALLS_BITS | u64::from(calls))
-    }
-
-    #[inline]
-    fn generation(self) -> u64 {
-        self.0 >> Self::CALLS_BITS
-    }
-
-    fn calls(self) -> u32 {
-        self.0 as u32 & Self::MOST_CALLS
-    }
-}
 
 /// What became of a plain success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,50 +39,6 @@ pub(super) enum Counted {
     LookInside,
 }
 
-/// How long a success waits for somebody else's look.
-const SPINS: u32 = if cfg!(resile_loom) { 0 } else { 100 };
-
-/// Where plain successes are counted.
-#[derive(Debug)]
-struct Lane {
-    word: AtomicU64,
-    /// The thread that alone writes `run`, for good; 0 while there is none.
-    owner: AtomicU64,
-    run: AtomicU64,
-    /// The run at which the owner must look inside; 0 where it always must.
-    limit: AtomicU64,
-}
-
-impl Lane {
-    /// Held until a state is published in it.
-    fn held() -> Self {
-        let word = AtomicU64::new(Word::UNPUBLISHED);
-        Self { word, owner: AtomicU64::new(0), run: AtomicU64::new(0), limit: AtomicU64::new(0) }
-    }
-
-    fn belongs_to(&self, thread: u64) -> bool {
-        self.owner.load(Ordering::Relaxed) == thread
-    }
-
-    /// The word, once nobody is looking inside, as far as that is worth waiting for: a look is a few instructions, and to
-    /// join the queue for the lock would make another wait as long.
-    fn word_in_rest(&self) -> Word {
-        let mut word = Word(self.word.load(Ordering::Acquire));
-        for _ in 0..SPINS {
-            if !word.is_held() {
-                break;
-            }
-            hint::spin_loop();
-            word = Word(self.word.load(Ordering::Acquire));
-        }
-        word
-    }
-
-    fn run(&self) -> Run {
-        Run(self.run.load(Ordering::Acquire))
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The only lane, and out of use once there are others.
@@ -170,7 +46,6 @@ pub(super) struct Shared {
     lanes: OnceLock<Box<[Line<Lane>]>>,
     /// The last moment at which plain successes may be counted so.
     plain_until: AtomicU64,
-    not_permitted: Tally,
     /// In the open state, the last moment of a refusal.
     last_refused: AtomicU64,
     /// The two rates that the state was entered with, as bits of `f32`, NaN for none, and the calls they are of.
@@ -187,46 +62,12 @@ struct Inner {
     others: Box<[Given]>,
 }
 
-/// How many plain successes may be counted in a lane.
-#[derive(Debug, Clone, Copy, Default)]
-struct Given {
-    by_owner: Share,
-    by_word: Share,
-    /// The owner's run as it was last seen.
-    seen: Run,
-}
-
-/// A part of a run of plain successes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Share {
-    calls: u32,
-    /// What had been counted of it at the last look.
-    used: u32,
-}
-
-impl Share {
-    /// As many as there are, where there is no end to them; a short run is divided between those who count, and the thread
-    /// that is here already.
-    fn give(&mut self, run: u32, parts: u32, here: bool) -> u32 {
-        let part = run / parts;
-        self.calls = match () {
-            () if run == u32::MAX => Word::MAX_LEFT,
-            () if here => run - part * (parts - 1),
-            () if self.used > 0 => part,
-            () => 0,
-        };
-        self.calls = self.calls.min(Word::MAX_LEFT);
-        self.calls
-    }
-}
-
 impl Shared {
     pub(super) fn new(core: Core) -> Self {
         let shared = Self {
             first: Lane::held(),
             lanes: OnceLock::new(),
             plain_until: AtomicU64::new(0),
-            not_permitted: Tally::default(),
             last_refused: AtomicU64::new(0),
             rates: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -243,7 +84,7 @@ impl Shared {
 
     #[inline]
     fn word_for(&self, thread: u64) -> Word {
-        Word(self.lane(thread).word.load(Ordering::Acquire))
+        self.lane(thread).word()
     }
 
     #[inline]
@@ -273,7 +114,7 @@ impl Shared {
         let held = self.hold(thread);
         let lane = self.lane(thread);
         if lane.belongs_to(0) {
-            lane.owner.store(thread, Ordering::Relaxed);
+            lane.give_to(thread);
         }
         drop(held);
     }
@@ -292,21 +133,20 @@ impl Shared {
     #[inline(always)]
     fn count_plain_for(&self, thread: u64, generation: u64, now: Instant) -> Counted {
         let lane = self.lane(thread);
-        let run = Run(lane.run.load(Ordering::Relaxed));
-        // The limit is of the run's generation, or none.
-        if lane.belongs_to(thread)
-            && run.generation() == generation & GENERATION_MASK
-            && run.0 < lane.limit.load(Ordering::Acquire)
-            && now.as_nanos() <= self.plain_until.load(Ordering::Relaxed)
-        {
-            lane.run.store(run.0 + 1, Ordering::Release);
+        if lane.belongs_to(thread) && lane.count_own(generation, || self.is_plain_until(now)) {
             return Counted::Yes;
         }
-        self.count_plain_by_word(thread, generation, now)
+        self.count_plain_elsewhere(thread, generation, now)
     }
 
+    #[inline(always)]
+    fn is_plain_until(&self, now: Instant) -> bool {
+        now.as_nanos() <= self.plain_until.load(Ordering::Relaxed)
+    }
+
+    /// Counts by the word of a lane that is another's, and as the owner once nobody is looking inside any more.
     #[inline(never)]
-    fn count_plain_by_word(&self, thread: u64, generation: u64, now: Instant) -> Counted {
+    fn count_plain_elsewhere(&self, thread: u64, generation: u64, now: Instant) -> Counted {
         loop {
             let lane = self.lane(thread);
             let (word, run) = (lane.word_in_rest(), lane.run());
@@ -319,19 +159,21 @@ impl Shared {
             if lane.belongs_to(0) {
                 self.claim(thread);
             }
-            if lane.belongs_to(thread) || word.left() == 0 || now.as_nanos() > self.plain_until.load(Ordering::Relaxed)
-            {
+            if lane.belongs_to(thread) {
+                let counted = lane.count_own(generation, || self.is_plain_until(now));
+                return if counted { Counted::Yes } else { Counted::LookInside };
+            }
+            if word.left() == 0 || !self.is_plain_until(now) {
                 return Counted::LookInside;
             }
-            // Success publishes nothing but the count itself, and the count is read by whoever holds the word.
-            match lane.word.compare_exchange_weak(word.0, word.0 - 1, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
+            match lane.count_in(word) {
+                Ok(()) => {
                     if lane.run() != run {
                         self.spread(thread);
                     }
                     return Counted::Yes;
                 }
-                Err(changed) if changed != word.0 && !Word(changed).is_held() => self.spread(thread),
+                Err(changed) if changed != word && !changed.is_held() => self.spread(thread),
                 Err(_) => {}
             }
         }
@@ -362,18 +204,38 @@ impl Shared {
         let rates = Rates { failure: rate((rates >> 32) as u32), slow: rate(rates as u32), calls: calls as u32 };
         let retry_after = (state == State::Open && last_refused < u64::MAX)
             .then(|| (last_refused - now.as_nanos()).saturating_add(1));
-        self.count_not_permitted();
+        self.count_not_permitted_for(thread);
         Some(Refusal { state, rates, retry_after })
     }
 
     #[inline]
     pub(super) fn count_not_permitted(&self) {
-        self.not_permitted.add();
+        self.count_not_permitted_for(thread_number());
+    }
+
+    #[inline(always)]
+    fn count_not_permitted_for(&self, thread: u64) {
+        let lane = self.lane(thread);
+        if lane.belongs_to(thread) { lane.rejections.add_own() } else { self.count_not_permitted_elsewhere(thread) }
+    }
+
+    #[inline(never)]
+    fn count_not_permitted_elsewhere(&self, thread: u64) {
+        if self.lane(thread).belongs_to(0) {
+            self.claim(thread);
+        }
+        let lane = self.lane(thread);
+        if lane.belongs_to(thread) {
+            lane.rejections.add_own();
+        } else if lane.rejections.add_shared() {
+            self.spread(thread);
+        }
     }
 
     /// All rejections ever.
     pub(super) fn not_permitted(&self) -> u64 {
-        self.not_permitted.total()
+        let others = self.lanes.get().into_iter().flatten().map(|lane| lane.0.rejections.total());
+        self.first.rejections.total() + others.sum::<u64>()
     }
 
     /// Looks inside at `now`, after all transitions that are due. `ask` tells the wait of the open state where only code
@@ -432,20 +294,16 @@ impl Shared {
         let generation = core.generation() & GENERATION_MASK;
         let mut beyond = 0;
         for (lane, given) in self.every_lane(first, others) {
-            let word = Word(lane.word.fetch_or(Word::HELD, Ordering::AcqRel));
-            lane.limit.store(0, Ordering::Release);
-            let (run, seen) = (lane.run(), given.seen.calls());
-            given.by_word = Share { calls: word.left(), used: given.by_word.calls - word.left() };
-            given.by_owner.used = run.calls() - seen;
-            given.seen = run;
-            core.record_plain(given.by_word.used);
+            let (word, run) = lane.hold();
+            let (by_word, by_owner) = (given.by_word - word.left(), run.calls() - given.seen.calls());
+            core.record_plain(by_word);
+            // A success of an earlier generation was counted there, with the last, and went as that window went.
             if run.generation() == generation {
-                let plain = given.by_owner.used.min(given.by_owner.calls);
+                let plain = by_owner.min(given.by_owner);
                 core.record_plain(plain);
-                beyond += given.by_owner.used - plain;
-            } else {
-                core.count_late(given.by_owner.used);
+                beyond += by_owner - plain;
             }
+            *given = Given { by_owner, by_word, seen: run };
         }
         core.record_successes(beyond);
         Held { shared: self, inner, thread }
@@ -486,298 +344,33 @@ impl Drop for Held<'_> {
         shared.calls.store(rates.calls.into(), Ordering::Release);
         let (generation, here) = (core.generation(), shared.lane(thread));
         let others_at_work = shared.every_lane(first, others).map(|(lane, given)| {
-            let by_owner = given.by_owner.used > 0 && !lane.belongs_to(thread);
-            let by_word = given.by_word.used > 0 && (!ptr::eq(lane, here) || lane.belongs_to(thread));
-            u32::from(by_owner) + u32::from(by_word)
+            let (is_here, is_own) = (ptr::eq(lane, here), lane.belongs_to(thread));
+            u32::from(given.by_owner > 0 && !is_own) + u32::from(given.by_word > 0 && (!is_here || is_own))
         });
         let parts = 1 + others_at_work.sum::<u32>();
         let spread = shared.lanes.get().is_some();
         for (lane, given) in shared.every_lane(first, others) {
             if spread && ptr::eq(lane, &shared.first) {
-                lane.word.store(Word::UNPUBLISHED, Ordering::Release);
-                given.by_word.calls = 0;
+                *given = Given { seen: given.seen, ..Given::default() };
+                lane.publish(Word::UNPUBLISHED, None);
                 continue;
             }
             let (is_here, is_own) = (ptr::eq(lane, here), lane.belongs_to(thread));
             if is_own {
                 given.seen = Run::new(generation, 0);
-                lane.run.store(given.seen.0, Ordering::Relaxed);
+                lane.begin(given.seen);
             }
             // In another generation the owner looks inside first, and so begins a run of that.
             let begun = given.seen.generation() == generation & GENERATION_MASK && !lane.belongs_to(0);
-            let by_owner = if begun { given.by_owner.give(run, parts, is_here && is_own) } else { 0 };
+            let by_owner = if begun { share(run, parts, given.by_owner, is_here && is_own) } else { 0 };
             let limit = given.seen.calls().saturating_add(by_owner).min(Run::MOST_CALLS);
-            given.by_owner.calls = limit - given.seen.calls();
-            let by_word = given.by_word.give(run, parts, is_here && !is_own);
-            lane.limit.store(if by_owner > 0 { Run::new(generation, limit).0 } else { 0 }, Ordering::Release);
-            lane.word.store(Word::new(core.state(), generation, by_word).0, Ordering::Release);
+            given.by_owner = limit - given.seen.calls();
+            given.by_word = share(run, parts, given.by_word, is_here && !is_own);
+            let word = Word::new(core.state(), generation, given.by_word);
+            lane.publish(word, begun.then(|| Run::new(generation, limit)));
         }
     }
 }
 
 #[cfg(all(test, resile_loom))]
-mod models {
-    use loom::{sync::Arc, thread};
-
-    use super::super::state::Ticket;
-    use super::*;
-    use crate::{
-        circuit_breaker::Config,
-        outcome::{Outcome, Verdict},
-    };
-
-    /// Every order of steps with at most three preemptions: without a bound some of these take minutes.
-    fn explore(model: impl Fn() + Send + Sync + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(model);
-    }
-
-    const NOW: Instant = Instant::from_nanos(1_000);
-    const WAIT: Duration = Duration::from_nanos(100);
-
-    /// With a word for each thread.
-    fn shared(config: Config) -> Arc<Shared> {
-        let shared = shared_by_one(config);
-        shared.spread(1);
-        shared
-    }
-
-    /// Still with one word.
-    fn shared_by_one(config: Config) -> Arc<Shared> {
-        let config = config.wait_duration_in_open_state(WAIT).slow_call_duration_threshold(None);
-        Arc::new(Shared::new(Core::new(config.into(), Instant::default())))
-    }
-
-    fn look<R>(shared: &Shared, decide: impl FnOnce(&mut Core) -> R) -> R {
-        look_for(shared, 3, decide)
-    }
-
-    fn look_for<R>(shared: &Shared, thread: u64, decide: impl FnOnce(&mut Core) -> R) -> R {
-        shared.look_for(thread, NOW, false, |_| WAIT, decide)
-    }
-
-    fn acquire(shared: &Shared, thread: u64) -> Option<Ticket> {
-        let word = shared.word_for(thread);
-        if word.admits() {
-            return Some(Ticket { generation: word.generation(), ..Ticket::default() });
-        }
-        match shared.refuse_for(thread, NOW) {
-            Some(_) => None,
-            None => look_for(shared, thread, |core| core.acquire(false)).ok(),
-        }
-    }
-
-    fn finish(shared: &Shared, thread: u64, ticket: &Ticket, outcome: Outcome) {
-        let plain = outcome == Outcome::Success && ticket.trial == 0;
-        if !plain || shared.count_plain_for(thread, ticket.generation, NOW) == Counted::LookInside {
-            look_for(shared, thread, |core| core.finish(ticket, Verdict::from(outcome), false, None));
-        }
-    }
-
-    fn call(shared: &Shared, thread: u64, outcome: Outcome) -> bool {
-        let ticket = acquire(shared, thread);
-        if let Some(ticket) = &ticket {
-            finish(shared, thread, ticket, outcome);
-        }
-        ticket.is_some()
-    }
-
-    /// Open since long ago: the next call half-opens it.
-    fn waited(permitted: u32) -> Arc<Shared> {
-        let config = Config::default().permitted_number_of_calls_in_half_open_state(permitted);
-        let shared = shared(config);
-        shared.look(Instant::default(), false, |_| WAIT, |core| core.transition_to(State::Open));
-        shared
-    }
-
-    /// With a lane that belongs to each of the threads 1 and 2, and a success counted in each.
-    fn owned(config: Config) -> Arc<Shared> {
-        let shared = shared(config);
-        call(&shared, 1, Outcome::Success);
-        call(&shared, 2, Outcome::Success);
-        shared
-    }
-
-    #[test]
-    fn every_result_is_counted_once() {
-        explore(|| {
-            let shared = owned(Config::default().sliding_window_size(8));
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || {
-                call(&other, 2, Outcome::Success);
-                call(&other, 2, Outcome::Success);
-            });
-            call(&shared, 1, Outcome::Failure);
-            thread.join().unwrap();
-            let totals = look(&shared, Core::view).totals;
-            assert_eq!((totals.calls, totals.failed), (5, 1));
-        });
-    }
-
-    #[test]
-    fn every_result_is_counted_once_while_lanes_find_their_owners() {
-        explore(|| {
-            let shared = shared(Config::default().sliding_window_size(8));
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || call(&other, 2, Outcome::Success));
-            call(&shared, 1, Outcome::Success);
-            thread.join().unwrap();
-            let totals = look(&shared, Core::view).totals;
-            assert_eq!((totals.calls, totals.failed), (2, 0));
-        });
-    }
-
-    #[test]
-    fn a_success_that_meets_a_look_decides_at_the_next_at_the_latest() {
-        explore(|| {
-            let config = Config::default().sliding_window_size(8).minimum_number_of_calls(4);
-            let shared = owned(config.failure_rate_threshold(25.0));
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || call(&other, 2, Outcome::Failure));
-            call(&shared, 1, Outcome::Success);
-            thread.join().unwrap();
-            assert_eq!(look(&shared, Core::view).state, State::Open, "one of four calls has failed");
-        });
-    }
-
-    #[test]
-    fn every_result_is_counted_once_where_threads_meet_in_one_word() {
-        explore(|| {
-            let shared = shared_by_one(Config::default().sliding_window_size(8));
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || {
-                call(&other, 2, Outcome::Success);
-                call(&other, 2, Outcome::Success);
-            });
-            call(&shared, 1, Outcome::Success);
-            thread.join().unwrap();
-            let totals = look(&shared, Core::view).totals;
-            assert_eq!((totals.calls, totals.failed), (3, 0));
-        });
-    }
-
-    #[test]
-    fn a_result_that_comes_while_words_are_made_is_counted_once_or_late() {
-        for closed_anew in [false, true] {
-            explore(move || {
-                let shared = shared_by_one(Config::default().sliding_window_size(2));
-                let ticket = acquire(&shared, 1).expect("a closed circuit admits");
-                let other = Arc::clone(&shared);
-                let thread = thread::spawn(move || {
-                    other.spread(2);
-                    if closed_anew {
-                        look(&other, |core| core.transition_to(State::Closed));
-                    }
-                });
-                finish(&shared, 1, &ticket, Outcome::Success);
-                thread.join().unwrap();
-                let view = look(&shared, Core::view);
-                assert_eq!((view.generation, view.totals.calls), if closed_anew { (1, 0) } else { (0, 1) });
-                assert!(acquire(&shared, 1).is_some());
-            });
-        }
-    }
-
-    #[test]
-    fn the_call_that_completes_the_minimum_is_looked_at() {
-        explore(|| {
-            let config = Config::default().sliding_window_size(8).minimum_number_of_calls(3);
-            let shared = shared(config);
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || call(&other, 2, Outcome::Failure));
-            call(&shared, 1, Outcome::Success);
-            thread.join().unwrap();
-            call(&shared, 1, Outcome::Failure);
-            assert_eq!(shared.word().state(), State::Open);
-        });
-    }
-
-    #[test]
-    fn a_late_result_changes_nothing() {
-        for outcome in [Outcome::Success, Outcome::Failure, Outcome::Ignored] {
-            for owned_lanes in [false, true] {
-                explore(move || {
-                    let config = Config::default().sliding_window_size(8);
-                    let shared = if owned_lanes { owned(config) } else { shared(config) };
-                    let ticket = acquire(&shared, 1).expect("a closed circuit admits");
-                    let other = Arc::clone(&shared);
-                    let thread = thread::spawn(move || {
-                        look(&other, |core| core.transition_to(State::Open));
-                        look(&other, |core| core.transition_to(State::Closed));
-                    });
-                    finish(&shared, 1, &ticket, outcome);
-                    thread.join().unwrap();
-                    let view = look(&shared, Core::view);
-                    assert_eq!((view.state, view.totals.calls), (State::Closed, 0));
-                    assert_eq!(acquire(&shared, 1).map(|ticket| ticket.generation), Some(2));
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn a_half_open_circuit_admits_no_more_than_permitted() {
-        explore(|| {
-            let shared = waited(1);
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || acquire(&other, 2).is_some());
-            let mine = acquire(&shared, 1).is_some();
-            let theirs = thread.join().unwrap();
-            assert!(mine ^ theirs, "one trial call is admitted, neither none nor two");
-        });
-    }
-
-    #[test]
-    fn from_half_open_some_transition_always_becomes_possible() {
-        explore(|| {
-            let shared = waited(1);
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || {
-                if let Some(ticket) = acquire(&other, 2) {
-                    look(&other, |core| core.cancel(&ticket));
-                }
-            });
-            let decided = call(&shared, 1, Outcome::Success);
-            thread.join().unwrap();
-            assert!(decided || call(&shared, 1, Outcome::Success), "the place that was given back is free");
-            assert_eq!(shared.word().state(), State::Closed);
-        });
-    }
-
-    #[test]
-    fn two_failures_open_the_circuit_once() {
-        explore(|| {
-            let config = Config::default().sliding_window_size(2).minimum_number_of_calls(1);
-            let shared = shared(config);
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || call(&other, 2, Outcome::Failure));
-            call(&shared, 1, Outcome::Failure);
-            thread.join().unwrap();
-            let word = shared.word();
-            assert!(matches!(word.state(), State::Open), "{word:?}");
-            assert_eq!(word.generation(), 1);
-        });
-    }
-
-    #[test]
-    fn a_refusal_tells_the_numbers_of_one_state() {
-        explore(|| {
-            let config = Config::default().sliding_window_size(1);
-            let shared = shared(config);
-            call(&shared, 1, Outcome::Failure);
-            let other = Arc::clone(&shared);
-            let thread = thread::spawn(move || {
-                look(&other, |core| core.transition_to(State::Closed));
-                look(&other, |core| core.transition_to(State::ForcedOpen));
-            });
-            if let Some(refusal) = shared.refuse_for(2, NOW) {
-                let opened = refusal.state == State::Open;
-                assert_eq!(refusal.rates.failure, opened.then_some(100.0));
-                assert_eq!(refusal.rates.calls, u32::from(opened));
-                assert_eq!(refusal.retry_after.is_some(), opened);
-            }
-            thread.join().unwrap();
-        });
-    }
-}
+mod models;

@@ -108,8 +108,8 @@ pub(super) struct Core {
     entered: Instant,
     /// In the open state, the last moment at which calls are refused; `None` until that is known.
     last_refused: Option<Instant>,
-    /// The question that somebody is answering, so that nobody asks again meanwhile: least of all who answers.
-    asked: Option<Asked>,
+    /// The generation whose wait somebody is telling, so that nobody asks again meanwhile: least of all who tells it.
+    asked_in: Option<u64>,
     /// Idle rounds made one by one since the last moment at which nothing was due.
     rounds: u32,
     previous_wait: Option<Duration>,
@@ -145,7 +145,7 @@ impl Core {
             latest: now,
             entered: now,
             last_refused: None,
-            asked: None,
+            asked_in: None,
             rounds: 0,
             previous_wait: None,
             shown: Shown::Window,
@@ -258,9 +258,9 @@ impl Core {
 
     /// What is to be asked, once. Until the answer comes calls are refused, and no moment is named.
     pub(super) fn ask(&mut self) -> Option<Asked> {
-        let unanswered = self.unanswered().filter(|unanswered| self.asked != Some(*unanswered))?;
-        self.asked = Some(unanswered);
-        self.asked
+        let unanswered = self.unanswered().filter(|unanswered| self.asked_in != Some(unanswered.generation))?;
+        self.asked_in = Some(unanswered.generation);
+        Some(unanswered)
     }
 
     fn unanswered(&self) -> Option<Asked> {
@@ -654,7 +654,7 @@ impl Core {
     }
 
     /// Records plain successes that came after such a run: each might decide something. Those that come after a
-    /// decision are late.
+    /// decision went into a window that is gone.
     pub(super) fn record_successes(&mut self, mut calls: u32) {
         let generation = self.generation;
         while calls > 0 && self.generation == generation {
@@ -668,12 +668,6 @@ impl Core {
                 calls -= 1;
             }
         }
-        self.count_late(calls);
-    }
-
-    /// Counts results of calls admitted before the state last changed.
-    pub(super) fn count_late(&mut self, calls: u32) {
-        self.late_results += u64::from(calls);
     }
 }
 

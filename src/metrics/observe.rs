@@ -107,15 +107,15 @@ impl Observe for RateLimiter {
 impl Observe for TimeLimiter {
     fn observe(&self, out: &mut Observer<'_>) {
         let meter = &self.bound().meter;
-        out.count(&TIME_CALLS, &[("kind", "successful")], meter.in_time.total(0));
-        out.count(&TIME_CALLS, &[("kind", "failed")], meter.in_time.total(1));
+        out.count(&TIME_CALLS, &[("kind", "successful")], meter.successful.total());
+        out.count(&TIME_CALLS, &[("kind", "failed")], meter.failed.total());
         out.count(&TIME_CALLS, &[("kind", "timeout")], meter.timed_out.total());
         out.count(&DETACHED_CALLS, &[], meter.detached.total());
     }
 }
 
 fn admissions(out: &mut Observer<'_>, calls: &Family, waits: &Family, meter: &AdmissionMeter) {
-    out.count(calls, &[("kind", "permitted")], meter.permitted.total(0));
+    out.count(calls, &[("kind", "permitted")], meter.permitted.total());
     out.count(calls, &[("kind", "rejected")], meter.rejected.total());
     out.count(calls, &[("kind", "cancelled")], meter.cancelled.total());
     out.time(waits, &[], &meter.waits);

@@ -274,7 +274,7 @@ impl RateLimiter {
     #[inline]
     fn admitted(&self, at: impl FnOnce() -> Instant, permits: u32) {
         if let Some(meter) = self.inner.meter.get() {
-            meter.permitted.add(0);
+            meter.permitted.add();
         }
         self.source().publish(at, || EventKind::SuccessfulAcquire { permits });
     }

@@ -147,7 +147,7 @@ impl TimeLimiter {
     #[inline]
     fn ended(&self, started: Option<Instant>, succeeded: bool) {
         if let Some(meter) = self.inner.meter.get() {
-            meter.in_time.add(usize::from(!succeeded));
+            if succeeded { meter.successful.add() } else { meter.failed.add() }
         }
         if self.source().listening() {
             self.publish_end(started, succeeded);

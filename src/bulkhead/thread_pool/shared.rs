@@ -196,7 +196,7 @@ impl Shared {
     /// Runs a closure on this thread; `ended` is called before anybody can know its result.
     pub(super) fn run(&self, job: &dyn Job, ended: &mut dyn FnMut()) {
         if let Some(meter) = self.meter.get() {
-            meter.permitted.add(0);
+            meter.permitted.add();
             if job.sent() != Instant::NEVER {
                 meter.waited(job.sent(), self.clock.now());
             }
