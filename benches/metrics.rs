@@ -5,38 +5,20 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::{
-    future::Future,
-    hint::black_box,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    thread,
-};
+mod support;
+
+use std::{hint::black_box, sync::Arc, thread};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use resile::{
     Bulkhead, CircuitBreaker, Clock, Pipeline, RateLimiter, Retry, TimeLimiter, circuit_breaker, metrics, rate_limiter,
 };
 
+use support::{drive, work};
+
 const TURNS: usize = 201;
 const CALLS: u32 = 20_000;
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-
-async fn work(input: u64) -> Result<u64, &'static str> {
-    black_box(Ok(input))
-}
-
-#[inline]
-fn drive<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut cx = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-    }
-}
 
 /// Nanoseconds a call.
 fn turn(mut call: impl FnMut()) -> f64 {

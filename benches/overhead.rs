@@ -3,12 +3,11 @@
 //! `cargo bench --bench overhead`. Every figure includes the bare call of the first group, an async fn that is ready at its
 //! first poll.
 
+mod support;
+
 use std::{
-    future::Future,
     hint::black_box,
-    pin::pin,
     sync::{Arc, Barrier},
-    task::{Context, Poll, Waker},
     thread,
     time::Duration,
 };
@@ -20,29 +19,7 @@ use resile::{
 };
 use tower::{Service, ServiceBuilder, service_fn};
 
-/// The call that is protected.
-async fn work(input: u64) -> Result<u64, &'static str> {
-    black_box(Ok(input))
-}
-
-/// Pending at its first poll, ready at its second.
-async fn work_later(input: u64) -> Result<u64, &'static str> {
-    let mut yielded = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-    black_box(Ok(input))
-}
-
-/// Polls until the future is ready: no executor is measured.
-#[inline]
-fn drive<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut cx = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-    }
-}
+use support::{drive, work, work_later};
 
 /// Nanoseconds of `iterations` runs on each of two threads at once.
 fn on_two_threads(iterations: u64, run: impl Fn() + Send + Sync + 'static) -> Duration {

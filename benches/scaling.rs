@@ -4,16 +4,9 @@
 //! calls of all; half the figure is twice the throughput. Where there are more threads than cores they take turns, and the
 //! most to hope for is the figure at as many threads as cores. `benches/SCALING.md` says what to expect of more cores.
 
-use std::{
-    cell::Cell,
-    future::Future,
-    hint::black_box,
-    pin::pin,
-    sync::Barrier,
-    task::{Context, Poll, Waker},
-    thread,
-    time::Duration,
-};
+mod support;
+
+use std::{cell::Cell, hint::black_box, sync::Barrier, thread, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use resile::{
@@ -22,25 +15,12 @@ use resile::{
     rate_limiter::{self, Algorithm},
 };
 
+use support::{drive, work};
+
 const THREADS: [u64; 5] = [1, 2, 4, 8, 16];
 
 /// So many at least, or the first thread ends before the last one starts.
 const CALLS_OF_A_THREAD: u64 = 20_000;
-
-async fn work(input: u64) -> Result<u64, &'static str> {
-    black_box(Ok(input))
-}
-
-#[inline]
-fn drive<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut cx = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-    }
-}
 
 /// The time of `calls` calls by all threads together.
 fn together(threads: u64, calls: u64, run: impl Fn() + Sync) -> Duration {

@@ -6,14 +6,10 @@
 //! bare call of the first.
 #![allow(clippy::print_stdout)]
 
-use std::{
-    future::{Future, poll_fn},
-    hint::black_box,
-    mem::replace,
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+#[path = "../../support/mod.rs"]
+mod support;
+
+use std::{hint::black_box, time::Duration};
 
 use resile::{
     Bulkhead, CircuitBreaker, Clock, Error, Fallback, Outcome, Pipeline, RateLimiter, Registry, Retry, TimeLimiter,
@@ -23,6 +19,8 @@ use resile::{
     retry, time_limiter,
 };
 use tower::{Service, ServiceBuilder, service_fn};
+
+use support::{drive, work, work_later};
 
 const CALLS: u32 = 1_000;
 
@@ -42,28 +40,6 @@ fn row<R>(name: &str, mut call: impl FnMut() -> R) {
     };
     measured(&mut calls);
     measured(&mut calls);
-}
-
-async fn work(input: u64) -> Result<u64, &'static str> {
-    black_box(Ok(input))
-}
-
-/// Pending at its first poll, ready at its second.
-async fn work_later(input: u64) -> Result<u64, &'static str> {
-    let mut yielded = false;
-    poll_fn(|_| if replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-    black_box(Ok(input))
-}
-
-#[inline]
-fn drive<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut cx = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
-        }
-    }
 }
 
 fn bare() {
