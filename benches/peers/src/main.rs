@@ -38,7 +38,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let rounds = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Some(5),
         ["--report"] => None,
-        ["--rounds", rounds] => Some(rounds.parse()?),
+        ["--rounds", rounds] => Some(number_of_rounds(rounds)?),
         _ => return Err(HELP.into()),
     };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
@@ -60,4 +60,23 @@ fn run() -> Result<(), Box<dyn Error>> {
     chart::draw(&benches.join("results.svg"), &report.measured)?;
     println!("wrote benches/RESULTS.md and benches/results.svg");
     Ok(())
+}
+
+/// None at all would write a report of nothing over the last one.
+fn number_of_rounds(text: &str) -> Result<u32, String> {
+    let rounds = text.parse().ok().filter(|rounds| (1..=100).contains(rounds));
+    rounds.ok_or_else(|| format!("--rounds {text}: must be a number from 1 to 100"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sitting_has_a_number_of_rounds_that_is_named_where_it_cannot_be() {
+        assert_eq!(number_of_rounds("5"), Ok(5));
+        for text in ["0", "-1", "101", "five", ""] {
+            assert_eq!(number_of_rounds(text), Err(format!("--rounds {text}: must be a number from 1 to 100")));
+        }
+    }
 }
