@@ -6,6 +6,7 @@ mod fleet;
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -27,12 +28,13 @@ use crate::{
 
 /// Names another seed than the test's own.
 const SEED: &str = "EMAIL_DISPATCH_TEST_SEED";
-/// How many requests there are.
+/// How many requests there are at least. There are more where the trouble lasts for longer, so that none goes unnoticed.
 const REQUESTS: usize = 10_000;
 /// How many are handed in together.
 const LIST: usize = 50;
-/// Over how long they are handed in, if nobody keeps them waiting.
-const TRAFFIC: Duration = Duration::from_secs(40);
+/// How long there is between one list and the next, and once there are enough.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// How long there is for the rest after that. It takes a lease until what a killed process had in its hands is seen to.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -109,21 +111,23 @@ impl End {
 async fn play(world: &World, guarantee: Guarantee, seed: u64) -> End {
     let seed = std::env::var(SEED).map_or(seed, |seed| seed.parse().unwrap());
     let began = Instant::now();
-    let requests: Vec<Value> = Samples { seed, ..Samples::default() }.requests().take(REQUESTS).collect();
-    let accepted: HashSet<Uuid> = ids(&requests).into_iter().collect();
-    assert_eq!(accepted.len(), REQUESTS);
+    let mut traffic = Traffic { requests: Samples { seed, ..Samples::default() }.requests(), accepted: HashSet::new() };
     let fleet = Fleet::start(world, guarantee).await;
-    let (first, rest) = requests.split_at(LIST);
-    hand_in(world, &fleet, first).await;
+    traffic.hand_in_a_list(world, &fleet).await;
     until("the first mail", async || world.primary.accepted() > 0).await;
     let chaos = Chaos { world, guarantee, seed };
-    let ((), (), (), (), at_kills) = tokio::join!(
-        hand_in(world, &fleet, rest),
-        chaos.fail_mail_and_sms(),
-        chaos.stop_the_broker(),
-        chaos.lock_the_database(),
-        chaos.kill(&fleet),
-    );
+    let trouble_is_over = AtomicBool::new(false);
+    let trouble = async {
+        let ((), (), (), at_kills) = tokio::join!(
+            chaos.fail_mail_and_sms(),
+            chaos.stop_the_broker(),
+            chaos.lock_the_database(),
+            chaos.kill(&fleet),
+        );
+        trouble_is_over.store(true, Ordering::Relaxed);
+        at_kills
+    };
+    let (at_kills, ()) = tokio::join!(trouble, traffic.hand_in(world, &fleet, &trouble_is_over));
     world.primary.set(MailFault::None).await;
     world.secondary.set(MailFault::None).await;
     world.sms.turn(SmsMood::Healthy);
@@ -140,7 +144,7 @@ async fn play(world: &World, guarantee: Guarantee, seed: u64) -> End {
     let ended = Instant::now();
     let rows = world.rows().await;
     let arrived = world.arrived().await;
-    let account = Account::of(&accepted, &rows, &arrived);
+    let account = Account::of(&traffic.accepted, &rows, &arrived);
     let mut unanswered = account::by_request(world.primary.unanswered());
     for (id, times) in account::by_request(world.secondary.unanswered()) {
         *unanswered.entry(id).or_default() += times;
@@ -160,17 +164,32 @@ async fn play(world: &World, guarantee: Guarantee, seed: u64) -> End {
     End { account, rows, arrived, at_kills, unanswered }
 }
 
-/// Hands all requests in over HTTP, each list until somebody has accepted it.
-async fn hand_in(world: &World, fleet: &Fleet<'_>, requests: &[Value]) {
-    let lists = REQUESTS / LIST;
-    let mut ticks = tokio::time::interval(TRAFFIC / u32::try_from(lists).unwrap());
-    for list in requests.chunks(LIST) {
-        ticks.tick().await;
+/// What is asked for, and what of that has been accepted.
+struct Traffic<I> {
+    requests: I,
+    accepted: HashSet<Uuid>,
+}
+
+impl<I: Iterator<Item = Value>> Traffic<I> {
+    /// Hands in a list after the other, until there are enough and the trouble is over.
+    async fn hand_in(&mut self, world: &World, fleet: &Fleet<'_>, trouble_is_over: &AtomicBool) {
+        while self.accepted.len() < REQUESTS || !trouble_is_over.load(Ordering::Relaxed) {
+            tokio::time::sleep(if self.accepted.len() < REQUESTS { PAUSE } else { LONG_PAUSE }).await;
+            self.hand_in_a_list(world, fleet).await;
+        }
+    }
+
+    /// Over HTTP, until somebody has accepted it.
+    async fn hand_in_a_list(&mut self, world: &World, fleet: &Fleet<'_>) {
+        let list: Vec<Value> = self.requests.by_ref().take(LIST).collect();
         until("a list that is accepted", async || match fleet.url() {
-            Some(url) => world.post(&url, list).await.is_ok(),
+            Some(url) => world.post(&url, &list).await.is_ok(),
             None => false,
         })
         .await;
+        let before = self.accepted.len();
+        self.accepted.extend(ids(&list));
+        assert_eq!(self.accepted.len(), before + LIST);
     }
 }
 
