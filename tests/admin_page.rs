@@ -130,25 +130,35 @@ impl Shown {
     }
 }
 
-/// A driver on a port of its own.
+/// A driver on a port of its own. It asks for a free one of IPv6 and then wants the same of IPv4, which another may have: it
+/// ends, and the next asks anew.
 fn driver() -> Option<(Driver, u16)> {
-    let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let mut driver = match started {
-        Ok(child) => Driver(child),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            println!("skipped: no chromedriver here (Debian: apt-get install chromium chromium-driver)");
-            return None;
+    let mut said = String::new();
+    for _ in 0..10 {
+        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut driver = match started {
+            Ok(child) => Driver(child),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                println!("skipped: no chromedriver here (Debian: apt-get install chromium chromium-driver)");
+                return None;
+            }
+            Err(error) => panic!("chromedriver: {error}"),
+        };
+        let output = driver.0.stdout.take().expect("its output");
+        said.clear();
+        for line in BufReader::new(output).lines() {
+            let line = line.expect("text");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                return Some((driver, port.trim_end_matches('.').parse().expect("a port")));
+            }
+            said += &line;
+            said += "\n";
         }
-        Err(error) => panic!("chromedriver: {error}"),
-    };
-    let output = driver.0.stdout.take().expect("its output");
-    for line in BufReader::new(output).lines() {
-        let line = line.expect("text");
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            return Some((driver, port.trim_end_matches('.').parse().expect("a port")));
+        if !said.contains("port not available") {
+            break;
         }
     }
-    panic!("chromedriver ended");
+    panic!("chromedriver ended: {said}");
 }
 
 fn fail(breaker: &CircuitBreaker) {
