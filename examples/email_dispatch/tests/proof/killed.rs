@@ -35,7 +35,7 @@ const LIST: usize = 50;
 /// How long there is between one list and the next, and once there are enough.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONG_PAUSE: Duration = Duration::from_secs(1);
-/// How long there is for the rest after that. It takes a lease until what a killed process had in its hands is seen to.
+/// How long the rest may take once the trouble is over: a lease passes until what a killed process had in hand is seen to.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What came of it.
